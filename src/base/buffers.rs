@@ -1,0 +1,56 @@
+//! The worker's stock of buffers, last in first out, so that a busy worker touches the same warm memory again and again.
+
+/// Buffers of one size. A burst's surplus goes back to the allocator instead of staying here for good.
+#[derive(Debug)]
+pub struct BufferPool {
+    free: Vec<Box<[u8]>>,
+    size: usize,
+    keep: usize,
+}
+
+impl BufferPool {
+    /// Hands out buffers of `size` bytes and keeps at most `keep` unused ones.
+    pub fn new(size: usize, keep: usize) -> Self {
+        BufferPool { free: Vec::with_capacity(keep), size, keep }
+    }
+
+    /// Bytes in each buffer.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// A buffer with arbitrary content.
+    pub fn take(&mut self) -> Box<[u8]> {
+        self.free.pop().unwrap_or_else(|| vec![0; self.size].into_boxed_slice())
+    }
+
+    /// Takes a buffer back. One of another size (a widened one) is freed.
+    pub fn give(&mut self, buffer: Box<[u8]>) {
+        if buffer.len() == self.size && self.free.len() < self.keep {
+            self.free.push(buffer);
+        }
+    }
+
+    /// How many unused buffers are kept now.
+    pub fn spare(&self) -> usize {
+        self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_buffer_given_is_the_first_one_taken_and_surplus_is_freed() {
+        let mut pool = BufferPool::new(64, 1);
+        let (mut a, b) = (pool.take(), pool.take());
+        a[0] = 7;
+        pool.give(a);
+        pool.give(b);
+        assert_eq!(pool.spare(), 1);
+        assert_eq!(pool.take()[0], 7);
+        pool.give(vec![0; 128].into_boxed_slice());
+        assert_eq!(pool.spare(), 0);
+    }
+}
