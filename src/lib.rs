@@ -13,3 +13,4 @@ pub mod net;
 pub mod origin;
 pub mod proxy;
 pub mod storage;
+pub mod run;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! `pilb-fast`: the reverse proxy and load balancer.
+
+fn main() -> std::process::ExitCode {
+    pilb::run::proxy(std::env::args_os())
+}

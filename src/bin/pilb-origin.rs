@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! `pilb-origin`: the file server.
+
+fn main() -> std::process::ExitCode {
+    pilb::run::origin(std::env::args_os())
+}

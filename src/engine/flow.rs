@@ -215,6 +215,14 @@ impl Flow {
         self.raw = self.tail;
     }
 
+    /// Drops what could be sent; what was not judged stays.
+    pub fn drop_ready(&mut self) {
+        self.held = false;
+        self.kept = self.raw;
+        self.start = self.raw;
+        self.ready = self.raw;
+    }
+
     /// Drops what was not judged.
     pub fn drop_raw(&mut self) {
         self.tail = self.raw;

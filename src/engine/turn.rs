@@ -57,6 +57,18 @@ pub enum DialError {
     NoSocket,
 }
 
+/// How far the end of the process has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drain {
+    /// It has not begun.
+    #[default]
+    No,
+    /// No further request after this exchange.
+    Finish,
+    /// The drain time is over: end at once.
+    Now,
+}
+
 /// The facts of a turn, the flows, and the wishes.
 pub struct Turn<'a> {
     pub now: Now,
@@ -68,8 +80,7 @@ pub struct Turn<'a> {
     pub uplink: Uplink,
     /// The session's deadline has passed.
     pub expired: bool,
-    /// The process is about to end: no further request after this exchange.
-    pub draining: bool,
+    pub drain: Drain,
     pub pool: &'a mut BufferPool,
     pub log: &'a mut dyn AccessLog,
     pub effects: Effects,

@@ -1,1 +1,15 @@
-//! (being built)
+//! L4: the loop and everything it owns: sockets, readiness, pools, deadlines. The only system calls and clock reads on the data path.
+//!
+//! [`worker`] waits and queues; [`turn`] is what happens to one session: fill, advance, settle, flush. Both work on any [`io::Io`]:
+//! the real one is [`sys::Sys`] on mio, tests bring their own.
+
+pub mod io;
+pub mod link;
+pub mod listen;
+pub mod pool;
+pub mod sys;
+pub mod timer;
+pub mod turn;
+pub mod worker;
+
+pub use worker::{Command, Remote, Settings, Worker};

@@ -1,0 +1,101 @@
+//! Idle connections to servers: per server, last in first out, so that a few stay hot and the rest may end.
+
+use crate::base::Micros;
+use crate::engine::ServerId;
+use std::collections::VecDeque;
+
+/// The idle connections of one worker, by server. Holds slots of uplinks, not the uplinks.
+#[derive(Debug)]
+pub struct IdlePool {
+    servers: Vec<VecDeque<Idle>>,
+    per_server: usize,
+    count: usize,
+}
+
+/// An idle uplink's slot, and until when it may idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    pub slot: u32,
+    pub until: Micros,
+}
+
+impl IdlePool {
+    pub fn new(servers: usize, per_server: usize) -> IdlePool {
+        IdlePool { servers: vec![VecDeque::new(); servers], per_server, count: 0 }
+    }
+
+    /// The uplink to this server that idled the shortest.
+    pub fn take(&mut self, server: ServerId) -> Option<Idle> {
+        let idle = self.servers.get_mut(usize::from(server))?.pop_back()?;
+        self.count -= 1;
+        Some(idle)
+    }
+
+    /// Keeps an uplink. Returns the one that must close if that is one too many: the longest idle one.
+    pub fn put(&mut self, server: ServerId, idle: Idle) -> Option<Idle> {
+        let Some(list) = self.servers.get_mut(usize::from(server)) else { return Some(idle) };
+        list.push_back(idle);
+        self.count += 1;
+        if list.len() <= self.per_server {
+            return None;
+        }
+        self.count -= 1;
+        list.pop_front()
+    }
+
+    /// Forgets an uplink that has closed or spoken.
+    pub fn remove(&mut self, server: ServerId, slot: u32) {
+        if let Some(list) = self.servers.get_mut(usize::from(server))
+            && let Some(at) = list.iter().position(|idle| idle.slot == slot)
+        {
+            list.remove(at);
+            self.count -= 1;
+        }
+    }
+
+    /// Moves all uplinks that have idled long enough to `expired`.
+    pub fn expire(&mut self, now: Micros, expired: &mut Vec<Idle>) {
+        for list in &mut self.servers {
+            list.retain(|idle| {
+                let stays = idle.until > now;
+                if !stays {
+                    expired.push(*idle);
+                }
+                stays
+            });
+        }
+        self.count -= expired.len();
+    }
+
+    /// Moves every uplink to `expired`.
+    pub fn clear(&mut self, expired: &mut Vec<Idle>) {
+        self.expire(Micros::MAX, expired);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_in_first_out_bounded_and_expiring() {
+        let mut pool = IdlePool::new(2, 2);
+        let idle = |slot| Idle { slot, until: 100 * Micros::from(slot) };
+        assert_eq!(pool.put(0, idle(1)), None);
+        assert_eq!(pool.put(0, idle(2)), None);
+        assert_eq!(pool.put(0, idle(3)), Some(idle(1)));
+        assert_eq!(pool.take(1), None);
+        assert_eq!(pool.take(0), Some(idle(3)));
+        assert_eq!(pool.put(1, idle(4)), None);
+        pool.remove(1, 9);
+        let mut expired = Vec::new();
+        pool.expire(200, &mut expired);
+        assert_eq!(expired, [idle(2)]);
+        pool.remove(1, 4);
+        assert!(pool.is_empty());
+    }
+}

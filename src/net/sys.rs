@@ -1,0 +1,174 @@
+//! The real world: mio on epoll, non-blocking sockets, the system's clocks.
+
+use crate::base::{Address, Micros, Now, Peer};
+use crate::net::io::{Event, Interest, Io, Token};
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use socket2::SockRef;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Events taken from the kernel per wait.
+const BATCH: usize = 1024;
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// One worker's epoll instance with its listeners.
+pub struct Sys {
+    poll: mio::Poll,
+    events: mio::Events,
+    listeners: Vec<Listener>,
+    waker: Arc<mio::Waker>,
+    start: Instant,
+}
+
+impl Sys {
+    /// Watches the listeners. Moments are counted from `start`.
+    pub fn new(mut listeners: Vec<Listener>, start: Instant) -> io::Result<Sys> {
+        let poll = mio::Poll::new()?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            let token = mio::Token(Token::Listener(index as u32).pack());
+            let source: &mut dyn Source = match listener {
+                Listener::Tcp(listener) => listener,
+                Listener::Unix(listener) => listener,
+            };
+            source.register(poll.registry(), token, mio::Interest::READABLE)?;
+        }
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(Token::Waker.pack()))?);
+        Ok(Sys { poll, events: mio::Events::with_capacity(BATCH), listeners, waker, start })
+    }
+
+    /// Lets another thread end a wait.
+    pub fn waker(&self) -> Arc<mio::Waker> {
+        self.waker.clone()
+    }
+}
+
+impl Stream {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+        }
+    }
+}
+
+fn interest(interest: Interest) -> mio::Interest {
+    match interest {
+        Interest::Read => mio::Interest::READABLE,
+        Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
+    }
+}
+
+impl Io for Sys {
+    type Stream = Stream;
+
+    fn now(&mut self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Now { mono: self.start.elapsed().as_micros() as Micros, unix: unix.as_micros() as Micros }
+    }
+
+    fn wait(&mut self, events: &mut Vec<Event>, at_most: Option<Micros>) -> io::Result<()> {
+        events.clear();
+        match self.poll.poll(&mut self.events, at_most.map(Duration::from_micros)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        events.extend(self.events.iter().map(|event| Event {
+            token: Token::unpack(event.token().0),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            hangup: event.is_read_closed() || event.is_write_closed() || event.is_error(),
+        }));
+        Ok(())
+    }
+
+    fn listeners(&self) -> u32 {
+        self.listeners.len() as u32
+    }
+
+    fn accept(&mut self, listener: u32) -> io::Result<(Stream, Peer)> {
+        match self.listeners.get(listener as usize) {
+            Some(Listener::Tcp(listener)) => {
+                let (stream, address) = listener.accept()?;
+                // Without it the first answer may work, the next one stall; a socket that refuses is dead anyway.
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), Peer::Ip(address)))
+            }
+            Some(Listener::Unix(listener)) => Ok((Stream::Unix(listener.accept()?.0), Peer::Unix)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    fn dial(&mut self, address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(*address)?;
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
+        }
+    }
+
+    fn connected(&mut self, stream: &Stream) -> io::Result<()> {
+        let error = match stream {
+            Stream::Tcp(stream) => stream.take_error()?,
+            Stream::Unix(stream) => stream.take_error()?,
+        };
+        error.map_or(Ok(()), Err)
+    }
+
+    fn watch(&mut self, stream: &mut Stream, token: Token, what: Interest) -> io::Result<()> {
+        stream.source().register(self.poll.registry(), mio::Token(token.pack()), interest(what))
+    }
+
+    fn rewatch(&mut self, stream: &mut Stream, token: Token, what: Interest) -> io::Result<()> {
+        stream.source().reregister(self.poll.registry(), mio::Token(token.pack()), interest(what))
+    }
+
+    fn recv(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
+        match stream {
+            Stream::Tcp(stream) => stream.read(into),
+            Stream::Unix(stream) => stream.read(into),
+        }
+    }
+
+    fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+        match stream {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn end(&mut self, stream: &Stream) {
+        let _ = match stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    fn reset(&mut self, stream: Stream) {
+        if let Stream::Tcp(stream) = stream {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! One turn of one session: fill, advance, settle, flush; then it waits, is queued again, or is gone.
+
+use crate::base::Micros;
+use crate::engine::{App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
+use crate::net::io::{Interest, Io, Token};
+use crate::net::link::Link;
+use crate::net::pool::Idle;
+use crate::net::worker::{Attached, NEVER, Slot, Upstream, Worker, dial_error};
+
+/// Calls of the app in one turn, before others get theirs.
+const MAX_CALLS: usize = 16;
+
+impl<A: App, I: Io> Worker<A, I> {
+    pub(super) fn turn(&mut self, slot: u32, expired: bool) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        session.queued = false;
+        if session.linger != NEVER {
+            return self.linger(slot, expired);
+        }
+        self.fill(slot);
+        let mut expired = expired;
+        for _ in 0..MAX_CALLS {
+            let effects = self.advance(slot, expired);
+            expired = false;
+            let failed = self.settle(slot, effects.upstream);
+            let news = self.flush(slot, &effects);
+            if let Some(close) = effects.close {
+                return self.close(slot, close);
+            }
+            let again = effects.again_when_drained && self.down(slot).drained();
+            if !(again || failed || news) {
+                return self.rest(slot);
+            }
+        }
+        self.rest(slot);
+        self.queue(slot, false);
+    }
+
+    fn token(&self, slot: u32) -> Token {
+        Token::Session { slot, generation: self.sessions[slot as usize].generation }
+    }
+
+    fn down(&self, slot: u32) -> &Flow {
+        let session = &self.sessions[slot as usize];
+        match session.uplink {
+            Attached::To(upstream) => &self.upstreams[upstream as usize].link.flow,
+            _ => &session.reply,
+        }
+    }
+
+    fn fill(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        session.client.fill(&mut self.io, &mut self.buffers);
+        if let Attached::To(upstream) = session.uplink {
+            let upstream = &mut self.upstreams[upstream as usize];
+            if upstream.connected {
+                upstream.link.fill(&mut self.io, &mut self.buffers);
+            }
+        }
+    }
+
+    fn advance(&mut self, slot: u32, expired: bool) -> Effects {
+        let session = &mut self.sessions[slot as usize];
+        let (uplink, down) = match session.uplink {
+            Attached::None => (Uplink::None, &mut session.reply),
+            Attached::Failed(error) => (Uplink::Failed(error), &mut session.reply),
+            Attached::To(upstream) => {
+                let upstream = &mut self.upstreams[upstream as usize];
+                let fact = match upstream.connected {
+                    true => Uplink::Linked { reused: upstream.reused, side: upstream.link.side() },
+                    false => Uplink::Dialing,
+                };
+                (fact, &mut upstream.link.flow)
+            }
+        };
+        let client = session.client.side();
+        let mut turn = Turn {
+            now: self.now,
+            up: &mut session.client.flow,
+            down,
+            client,
+            uplink,
+            expired,
+            drain: self.drain,
+            pool: &mut self.buffers,
+            log: &mut *self.log,
+            effects: Effects::default(),
+        };
+        self.app.advance(&mut session.app, &mut turn);
+        turn.effects
+    }
+
+    // ---- settle: the upstream link
+
+    /// Performs the wish. True if it failed at once, which the app should hear.
+    fn settle(&mut self, slot: u32, wish: Wish) -> bool {
+        match wish {
+            Wish::Stay => false,
+            Wish::Drop => {
+                self.detach(slot);
+                false
+            }
+            Wish::Park { idle } => {
+                self.park(slot, idle);
+                false
+            }
+            Wish::Dial { server, fresh } => {
+                self.detach(slot);
+                self.sessions[slot as usize].reply.clear();
+                self.dial(slot, server, fresh)
+            }
+        }
+    }
+
+    /// Takes the session's upstream link away and lets what it holds for the client be the session's own.
+    fn take_upstream(&mut self, slot: u32) -> Option<u32> {
+        let session = &mut self.sessions[slot as usize];
+        let Attached::To(upstream) = session.uplink else {
+            session.uplink = Attached::None;
+            return None;
+        };
+        session.uplink = Attached::None;
+        debug_assert!(session.reply.is_empty());
+        session.reply.rest(&mut self.buffers);
+        session.reply = std::mem::take(&mut self.upstreams[upstream as usize].link.flow);
+        Some(upstream)
+    }
+
+    fn detach(&mut self, slot: u32) {
+        if let Some(upstream) = self.take_upstream(slot) {
+            self.upstreams.remove(upstream as usize);
+        }
+    }
+
+    fn park(&mut self, slot: u32, idle: Micros) {
+        let Some(key) = self.take_upstream(slot) else { return };
+        let upstream = &mut self.upstreams[key as usize];
+        if idle == 0 || self.drain != Drain::No || !upstream.link.is_quiet(&mut self.io) {
+            self.upstreams.remove(key as usize);
+            return;
+        }
+        upstream.session = None;
+        upstream.reused = true;
+        let server = upstream.server;
+        if let Some(surplus) = self.idle.put(server, Idle { slot: key, until: self.now.mono + idle }) {
+            self.upstreams.remove(surplus.slot as usize);
+        }
+    }
+
+    fn dial(&mut self, slot: u32, server: ServerId, fresh: bool) -> bool {
+        while !fresh && let Some(idle) = self.idle.take(server) {
+            if idle.until > self.now.mono {
+                self.upstreams[idle.slot as usize].session = Some(slot);
+                self.sessions[slot as usize].uplink = Attached::To(idle.slot);
+                return false;
+            }
+            self.upstreams.remove(idle.slot as usize);
+        }
+        let result = self.dial_new(slot, server);
+        let failed = matches!(result, Attached::Failed(_));
+        self.sessions[slot as usize].uplink = result;
+        failed
+    }
+
+    fn dial_new(&mut self, slot: u32, server: ServerId) -> Attached {
+        let Some(address) = self.servers.get(usize::from(server)) else { return Attached::Failed(DialError::Refused) };
+        let stream = match self.io.dial(address) {
+            Ok(stream) => stream,
+            Err(error) => return Attached::Failed(dial_error(&error)),
+        };
+        let generation = self.next_generation();
+        let mut link = Link::new(stream, Interest::Both, false);
+        let entry = self.upstreams.vacant_entry();
+        let key = entry.key() as u32;
+        if link.watch(&mut self.io, Token::Uplink { slot: key, generation }).is_err() {
+            return Attached::Failed(DialError::NoSocket);
+        }
+        entry.insert(Upstream { link, server, generation, session: Some(slot), connected: false, reused: false });
+        Attached::To(key)
+    }
+
+    // ---- flush
+
+    /// Sends what the flows hold. True if something happened that the app should look at in this turn.
+    fn flush(&mut self, slot: u32, effects: &Effects) -> bool {
+        let token = self.token(slot);
+        let session = &mut self.sessions[slot as usize];
+        if effects.end_down {
+            session.client.end_when_sent();
+        }
+        let mut news = false;
+        match session.uplink {
+            Attached::To(key) => {
+                let Upstream { link, connected, generation, .. } = &mut self.upstreams[key as usize];
+                if effects.end_up {
+                    link.end_when_sent();
+                }
+                if *connected {
+                    let token = Token::Uplink { slot: key, generation: *generation };
+                    news |= link.flush(&mut self.io, &mut session.client.flow, token);
+                }
+                news |= session.client.flush(&mut self.io, &mut link.flow, token);
+            }
+            _ => news |= session.client.flush(&mut self.io, &mut session.reply, token),
+        }
+        news | session.client.break_if_mute()
+    }
+
+    // ---- after the turn
+
+    /// Gives empty buffers back, queues the session again if more can be read, and arms its deadline.
+    fn rest(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        let mut more = session.client.is_readable() && session.client.flow.has_room();
+        session.client.flow.rest(&mut self.buffers);
+        session.reply.rest(&mut self.buffers);
+        if let Attached::To(key) = session.uplink {
+            let upstream = &mut self.upstreams[key as usize];
+            more |= upstream.connected && upstream.link.is_readable() && upstream.link.flow.has_room();
+            upstream.link.flow.rest(&mut self.buffers);
+        }
+        if more {
+            self.queue(slot, false);
+        }
+        self.arm(slot);
+    }
+
+    /// When the session must be woken.
+    pub(super) fn deadline(&self, slot: u32) -> Micros {
+        let session = &self.sessions[slot as usize];
+        match session.linger {
+            NEVER => self.app.deadline(&session.app, &session.client.flow, self.down(slot)).unwrap_or(NEVER),
+            until => until,
+        }
+    }
+
+    /// Makes sure that the session is woken by its deadline. Touches the wheel only if nothing wakes it earlier already.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let (at, token) = (self.deadline(slot), self.token(slot));
+        let session = &mut self.sessions[slot as usize];
+        if at < session.armed {
+            session.armed = at;
+            self.wheel.insert(crate::net::timer::Entry { at, token });
+        }
+    }
+
+    // ---- closing
+
+    fn close(&mut self, slot: u32, close: Close) {
+        self.detach(slot);
+        let session = &mut self.sessions[slot as usize];
+        let quiet = !session.client.is_readable() && session.client.flow.is_empty();
+        match close {
+            Close::Reset => {
+                if let Some(session) = self.remove(slot) {
+                    self.io.reset(session.client.into_stream());
+                }
+            }
+            Close::Finish if quiet => drop(self.remove(slot)),
+            // Closing over unread bytes resets the connection, and the reset may overtake our last answer.
+            _ if session.client.side() == Side::Open => {
+                let token = self.token(slot);
+                let session = &mut self.sessions[slot as usize];
+                session.client.end_when_sent();
+                session.client.flush(&mut self.io, &mut session.reply, token);
+                session.linger = self.now.mono + self.settings.linger;
+                self.linger(slot, false);
+            }
+            _ => drop(self.remove(slot)),
+        }
+    }
+
+    /// Reads and forgets, until the client ends or its time is over.
+    fn linger(&mut self, slot: u32, expired: bool) {
+        let session = &mut self.sessions[slot as usize];
+        if !expired && self.drain != Drain::Now {
+            session.client.flow.clear();
+            session.client.fill(&mut self.io, &mut self.buffers);
+            session.client.flow.clear();
+            session.client.flow.rest(&mut self.buffers);
+            session.reply.rest(&mut self.buffers);
+            if session.client.side() == Side::Open {
+                if session.client.is_readable() {
+                    self.queue(slot, false);
+                }
+                return self.arm(slot);
+            }
+        }
+        drop(self.remove(slot));
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Slot<A, I::Stream>> {
+        let mut session = self.sessions.try_remove(slot as usize)?;
+        for flow in [&mut session.client.flow, &mut session.reply] {
+            flow.clear();
+            flow.rest(&mut self.buffers);
+        }
+        Some(session)
+    }
+}

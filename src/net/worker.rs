@@ -1,0 +1,410 @@
+//! The loop: wait, mark links ready, queue their sessions once, give each queued session one turn.
+
+use crate::base::{Address, BufferPool, Micros, Now};
+use crate::engine::flow::HEADROOM;
+use crate::engine::{AccessLog, App, DialError, Drain, Flow, ServerId};
+use crate::net::io::{Event, GENERATIONS, Interest, Io, Token};
+use crate::net::link::Link;
+use crate::net::pool::{Idle, IdlePool};
+use crate::net::timer::{Entry, Wheel};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// No deadline.
+pub(super) const NEVER: Micros = Micros::MAX;
+/// Clients accepted from one listener before others get their turn.
+const ACCEPT_BUDGET: usize = 64;
+/// How long accepting pauses when descriptors have run out.
+const ACCEPT_PAUSE: Micros = 100_000;
+/// Between two looks at connections to servers that idled too long.
+const SWEEP: Micros = 500_000;
+/// Unused buffers a worker keeps.
+const SPARE_BUFFERS: usize = 64;
+
+/// Limits of one worker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes that one direction of a session may hold.
+    pub buffer: usize,
+    /// Client connections at once; more wait to be accepted.
+    pub max_sessions: usize,
+    /// Idle connections kept per server.
+    pub idle_per_server: usize,
+    /// How long running exchanges may go on after [`Command::Drain`].
+    pub drain: Micros,
+    /// How long a refused client may go on sending before its connection is closed.
+    pub linger: Micros,
+}
+
+/// What a worker is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Command {
+    /// Serve.
+    Run = 0,
+    /// Accept no more, finish what runs, end.
+    Drain = 1,
+    /// End at once.
+    Stop = 2,
+}
+
+/// The other end of a worker's ear.
+#[derive(Clone)]
+pub struct Remote {
+    command: Arc<AtomicU8>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Remote {
+    /// `wake` ends the worker's wait.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Remote {
+        Remote { command: Arc::new(AtomicU8::new(Command::Run as u8)), wake: Arc::new(wake) }
+    }
+
+    pub fn tell(&self, command: Command) {
+        self.command.store(command as u8, Ordering::Release);
+        (self.wake)();
+    }
+
+    fn heard(&self) -> Command {
+        match self.command.load(Ordering::Acquire) {
+            0 => Command::Run,
+            1 => Command::Drain,
+            _ => Command::Stop,
+        }
+    }
+}
+
+/// A client connection in the loop.
+pub(super) struct Slot<A: App, S> {
+    pub app: A::Session,
+    /// Its flow is the session's up flow.
+    pub client: Link<S>,
+    /// The down flow while no upstream link fills one: our own answers, and what a parked link left unsent.
+    pub reply: Flow,
+    pub uplink: Attached,
+    pub generation: u32,
+    pub queued: bool,
+    /// When a closing connection is given up, or [`NEVER`] while it lives.
+    pub linger: Micros,
+    /// The earliest wheel entry that wakes this session, or [`NEVER`].
+    pub armed: Micros,
+}
+
+/// A session's upstream link.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Attached {
+    None,
+    To(u32),
+    Failed(DialError),
+}
+
+/// A connection to a server.
+pub(super) struct Upstream<S> {
+    /// Its flow is the down flow of the session it serves.
+    pub link: Link<S>,
+    pub server: ServerId,
+    pub generation: u32,
+    /// Whose it is; `None`: idle in the pool.
+    pub session: Option<u32>,
+    pub connected: bool,
+    /// It has served before.
+    pub reused: bool,
+}
+
+/// One event loop with all it owns.
+pub struct Worker<A: App, I: Io> {
+    pub(super) app: A,
+    pub(super) io: I,
+    pub(super) sessions: Slab<Slot<A, I::Stream>>,
+    pub(super) upstreams: Slab<Upstream<I::Stream>>,
+    pub(super) idle: IdlePool,
+    pub(super) servers: Vec<Address>,
+    pub(super) buffers: BufferPool,
+    pub(super) wheel: Wheel,
+    /// Sessions whose server spoke go first: they finish work, the others begin some.
+    pub(super) first: VecDeque<u32>,
+    pub(super) second: VecDeque<u32>,
+    pub(super) now: Now,
+    pub(super) log: Box<dyn AccessLog + Send>,
+    pub(super) settings: Settings,
+    pub(super) drain: Drain,
+    remote: Remote,
+    events: Vec<Event>,
+    due: Vec<Entry>,
+    expired: Vec<Idle>,
+    /// Which listeners may have a client waiting.
+    ready: Vec<bool>,
+    accept_after: Micros,
+    next_sweep: Micros,
+    drain_ends: Micros,
+    generation: u32,
+}
+
+impl<A: App, I: Io> Worker<A, I> {
+    pub fn new(app: A, mut io: I, servers: Vec<Address>, log: Box<dyn AccessLog + Send>, remote: Remote, settings: Settings) -> Self {
+        let now = io.now();
+        let ready = vec![false; io.listeners() as usize];
+        Worker {
+            app,
+            idle: IdlePool::new(servers.len(), settings.idle_per_server),
+            buffers: BufferPool::new(HEADROOM + settings.buffer, SPARE_BUFFERS),
+            wheel: Wheel::new(now.mono),
+            io,
+            servers,
+            sessions: Slab::new(),
+            upstreams: Slab::new(),
+            first: VecDeque::new(),
+            second: VecDeque::new(),
+            now,
+            log,
+            settings,
+            drain: Drain::No,
+            remote,
+            events: Vec::new(),
+            due: Vec::new(),
+            expired: Vec::new(),
+            ready,
+            accept_after: 0,
+            next_sweep: 0,
+            drain_ends: NEVER,
+            generation: 0,
+        }
+    }
+
+    /// Serves until told to end and done.
+    pub fn run(mut self) -> io::Result<()> {
+        while self.step()? {}
+        Ok(())
+    }
+
+    /// One batch. False when the worker was told to end and nothing is left.
+    pub fn step(&mut self) -> io::Result<bool> {
+        let at_most = self.may_wait();
+        let mut events = std::mem::take(&mut self.events);
+        self.io.wait(&mut events, at_most)?;
+        self.now = self.io.now();
+        for event in &events {
+            self.mark(event);
+        }
+        self.events = events;
+        self.accept();
+        self.run_queue();
+        self.run_timers();
+        self.sweep();
+        Ok(self.drain == Drain::No || !self.sessions.is_empty())
+    }
+
+    fn may_wait(&self) -> Option<Micros> {
+        let accepts = self.ready.contains(&true) && self.sessions.len() < self.settings.max_sessions;
+        if !self.first.is_empty() || !self.second.is_empty() || (accepts && self.accept_after <= self.now.mono) {
+            return Some(0);
+        }
+        let mut until = self.wheel.next().unwrap_or(NEVER).min(self.drain_ends);
+        if accepts {
+            until = until.min(self.accept_after);
+        }
+        if !self.idle.is_empty() {
+            until = until.min(self.next_sweep);
+        }
+        (until != NEVER).then(|| until.saturating_sub(self.now.mono))
+    }
+
+    fn mark(&mut self, event: &Event) {
+        match event.token {
+            Token::Listener(index) => {
+                if let Some(ready) = self.ready.get_mut(index as usize) {
+                    *ready = true;
+                }
+            }
+            Token::Waker => self.obey(self.remote.heard()),
+            Token::Session { slot, generation } => match self.sessions.get_mut(slot as usize) {
+                Some(session) if session.generation == generation => {
+                    session.client.note(event);
+                    self.queue(slot, false);
+                }
+                _ => {}
+            },
+            Token::Uplink { slot, generation } => match self.upstreams.get_mut(slot as usize) {
+                Some(upstream) if upstream.generation == generation => self.mark_upstream(slot, event),
+                _ => {}
+            },
+        }
+    }
+
+    fn mark_upstream(&mut self, slot: u32, event: &Event) {
+        let upstream = &mut self.upstreams[slot as usize];
+        upstream.link.note(event);
+        match upstream.session {
+            // An idle connection that closes or speaks is of no use, and must be gone before anybody picks it.
+            None if event.readable || event.hangup => {
+                self.idle.remove(upstream.server, slot);
+                self.upstreams.remove(slot as usize);
+            }
+            None => {}
+            Some(session) => {
+                if !upstream.connected && (event.writable || event.hangup) {
+                    match self.io.connected(upstream.link.stream()) {
+                        Ok(()) => upstream.connected = true,
+                        Err(error) => {
+                            self.upstreams.remove(slot as usize);
+                            self.sessions[session as usize].uplink = Attached::Failed(dial_error(&error));
+                        }
+                    }
+                }
+                self.queue(session, true);
+            }
+        }
+    }
+
+    /// A session gets one turn per batch, however much happened to it.
+    pub(super) fn queue(&mut self, slot: u32, first: bool) {
+        let session = &mut self.sessions[slot as usize];
+        if !session.queued {
+            session.queued = true;
+            if first { self.first.push_back(slot) } else { self.second.push_back(slot) }
+        }
+    }
+
+    fn run_queue(&mut self) {
+        // Who is queued again while the queue runs comes with the next batch, after new events were seen.
+        for _ in 0..self.first.len() {
+            if let Some(slot) = self.first.pop_front() {
+                self.turn(slot, false);
+            }
+        }
+        for _ in 0..self.second.len() {
+            if let Some(slot) = self.second.pop_front() {
+                self.turn(slot, false);
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(self.now.mono, &mut due);
+        for entry in due.drain(..) {
+            let Token::Session { slot, generation } = entry.token else { continue };
+            match self.sessions.get_mut(slot as usize) {
+                Some(session) if session.generation == generation && session.armed == entry.at => {
+                    session.armed = NEVER;
+                    if self.deadline(slot) <= self.now.mono { self.turn(slot, true) } else { self.arm(slot) }
+                }
+                _ => {}
+            }
+        }
+        self.due = due;
+    }
+
+    fn sweep(&mut self) {
+        if self.now.mono >= self.next_sweep {
+            self.next_sweep = self.now.mono + SWEEP;
+            self.idle.expire(self.now.mono, &mut self.expired);
+            self.drop_expired();
+        }
+        if self.now.mono >= self.drain_ends {
+            self.drain_ends = NEVER;
+            self.obey(Command::Stop);
+            self.run_queue();
+        }
+    }
+
+    fn drop_expired(&mut self) {
+        for idle in self.expired.drain(..) {
+            self.upstreams.remove(idle.slot as usize);
+        }
+    }
+
+    // ---- accepting
+
+    fn accept(&mut self) {
+        for listener in 0..self.ready.len() {
+            let mut budget = ACCEPT_BUDGET;
+            while self.ready[listener] && budget > 0 && self.now.mono >= self.accept_after {
+                if self.sessions.len() >= self.settings.max_sessions {
+                    return;
+                }
+                budget -= 1;
+                self.accept_from(listener as u32);
+            }
+        }
+    }
+
+    fn accept_from(&mut self, listener: u32) {
+        match self.io.accept(listener) {
+            Ok((stream, peer)) => {
+                let app = self.app.open(peer, self.now);
+                self.open(stream, app);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready[listener as usize] = false,
+            // The client gave up while it waited.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                log::warn!("cannot accept ({error}); trying again in {} ms", ACCEPT_PAUSE / 1000);
+                self.accept_after = self.now.mono + ACCEPT_PAUSE;
+            }
+        }
+    }
+
+    fn open(&mut self, stream: I::Stream, app: A::Session) {
+        let generation = self.next_generation();
+        let mut client = Link::new(stream, Interest::Read, true);
+        let entry = self.sessions.vacant_entry();
+        let slot = entry.key() as u32;
+        if let Err(error) = client.watch(&mut self.io, Token::Session { slot, generation }) {
+            log::warn!("cannot watch a new client ({error})");
+            return;
+        }
+        entry.insert(Slot {
+            app,
+            client,
+            reply: Flow::default(),
+            uplink: Attached::None,
+            generation,
+            queued: false,
+            linger: NEVER,
+            armed: NEVER,
+        });
+        self.arm(slot);
+    }
+
+    pub(super) fn next_generation(&mut self) -> u32 {
+        self.generation = (self.generation + 1) % GENERATIONS;
+        self.generation
+    }
+
+    // ---- the end
+
+    fn obey(&mut self, command: Command) {
+        let drain = match command {
+            Command::Run => return,
+            Command::Drain => Drain::Finish,
+            Command::Stop => Drain::Now,
+        };
+        if self.drain == Drain::No {
+            // Who has connected is served; who comes now gets refused by the kernel and can go elsewhere.
+            self.ready.fill(true);
+            self.accept();
+            self.io.close_listeners();
+            self.ready.fill(false);
+            self.drain_ends = self.now.mono.saturating_add(self.settings.drain);
+            self.idle.clear(&mut self.expired);
+            self.drop_expired();
+        }
+        self.drain = drain;
+        let slots: Vec<u32> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.queue(slot, false));
+    }
+}
+
+/// Which failures are this machine's and which the server's.
+pub(super) fn dial_error(error: &io::Error) -> DialError {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::AGAIN) => DialError::NoSocket,
+        _ => DialError::Refused,
+    }
+}

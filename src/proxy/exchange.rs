@@ -1,0 +1,279 @@
+//! One request and its response: the stages, the request's body, and the end that is logged.
+
+use crate::base::{Micros, Peer};
+use crate::engine::{AccessRecord, Close, CloseReason, Drain, Effects, ServerId, Side, Turn, Uplink, Wish};
+use crate::http1::cycle::{Cycle, Event, Half};
+use crate::http1::encode::{self, Persist, Shape};
+use crate::http1::request::{Method, RequestHead};
+use crate::http1::{Body, Framing, HeadScan, Version};
+use crate::proxy::Shop;
+use crate::proxy::failure::Failure;
+use crate::proxy::relay::{Chunks, relay};
+
+/// How far an exchange has come; named for what it awaits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A connection to the server.
+    Connecting,
+    /// The head of the answer.
+    Awaiting,
+    /// The rest of the answer, or of the request if the answer came first.
+    Answering,
+    /// 101 went through; the end of both directions.
+    Tunnel,
+    /// The answer is complete on our side; that the client takes it. Then the connection ends so, or goes on.
+    Delivering(Option<Close>),
+    /// Nothing: it is logged and done.
+    Over(Option<Close>),
+}
+
+/// An exchange. Boxed and used again, since a session without one should be small.
+pub struct Exchange {
+    pub(super) record: AccessRecord,
+    pub(super) stage: Stage,
+    pub(super) cycle: Cycle,
+    pub(super) method: Method,
+    /// The client speaks HTTP/1.0.
+    pub(super) old_client: bool,
+    /// The client's connection may go on after this exchange.
+    pub(super) persist: bool,
+    /// The client waits for 100 (Continue).
+    pub(super) expects: bool,
+    pub(super) upgrade: bool,
+    pub(super) request: Body,
+    pub(super) response: Body,
+    /// For the answer's head.
+    pub(super) scan: HeadScan,
+    pub(super) interim: u8,
+    pub(super) chunks: Chunks,
+    /// How long the server's connection may idle afterwards; `None`: it must close.
+    pub(super) reuse: Option<Micros>,
+    pub(super) server: ServerId,
+    /// Moments, monotonic: head complete, last dial, last byte moved.
+    pub(super) judged: Micros,
+    pub(super) dialed: Micros,
+    pub(super) progress: Micros,
+    /// All bytes that went in or out of the flows at the last look.
+    odometer: u64,
+    /// What the client's flow had given away when this exchange began.
+    pub(super) given_before: u64,
+}
+
+impl Exchange {
+    pub(super) fn new(peer: Peer) -> Exchange {
+        Exchange {
+            record: AccessRecord::new(0, peer),
+            stage: Stage::Connecting,
+            cycle: Cycle::default(),
+            method: Method::Other,
+            old_client: false,
+            persist: false,
+            expects: false,
+            upgrade: false,
+            request: Body::new(Framing::None),
+            response: Body::new(Framing::None),
+            scan: HeadScan::default(),
+            interim: 0,
+            chunks: Chunks::Keep,
+            reuse: None,
+            server: 0,
+            judged: 0,
+            dialed: 0,
+            progress: 0,
+            odometer: 0,
+            given_before: 0,
+        }
+    }
+
+    /// Begins anew, for a head whose first byte came `waited` ago. Nothing of the last exchange may be left.
+    pub(super) fn reset(&mut self, peer: Peer, turn: &Turn<'_>, waited: Micros) {
+        let now = turn.now.mono;
+        self.record.reset(turn.now.unix.saturating_sub(waited), peer);
+        self.record.wait_head = waited;
+        (self.stage, self.cycle) = (Stage::Connecting, Cycle::default());
+        (self.method, self.old_client, self.persist) = (Method::Other, false, false);
+        (self.expects, self.upgrade) = (false, false);
+        (self.request, self.response) = (Body::new(Framing::None), Body::new(Framing::None));
+        (self.scan, self.interim, self.chunks) = (HeadScan::default(), 0, Chunks::Keep);
+        (self.reuse, self.server) = (None, 0);
+        (self.judged, self.dialed, self.progress) = (now, now, now);
+        (self.odometer, self.given_before) = (0, turn.up.given());
+    }
+
+    /// Keeps of the request what is needed once its bytes are gone.
+    pub(super) fn take_head(&mut self, head: &RequestHead<'_, '_>, len: usize) {
+        self.method = head.method;
+        self.old_client = head.version == Version::Http10;
+        self.persist = head.persist;
+        self.expects = head.expect_continue;
+        self.upgrade = head.upgrade;
+        self.request = Body::new(head.framing);
+        self.record.bytes_up = len as u64;
+        self.cycle.request(if self.request.is_done() { Event::BareHead } else { Event::HeadAndBody });
+    }
+
+    /// Wishes for a connection to `server`.
+    pub(super) fn dial(&mut self, server: ServerId, fresh: bool, turn: &mut Turn<'_>) {
+        self.stage = Stage::Connecting;
+        self.server = server;
+        self.dialed = turn.now.mono;
+        self.progress = turn.now.mono;
+        self.record.server = Some(server);
+        self.record.attempts += 1;
+        turn.uplink = Uplink::None;
+        turn.effects.upstream = Wish::Dial { server, fresh };
+    }
+
+    /// One step: facts in, judgement, wishes out.
+    pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.note_progress(turn);
+        if turn.drain == Drain::Now && !matches!(self.stage, Stage::Over(_)) {
+            self.end_now(CloseReason::Drained, Close::Reset, turn);
+        } else if turn.expired {
+            self.on_deadline(shop, turn);
+        }
+        match self.stage {
+            Stage::Connecting | Stage::Awaiting | Stage::Answering => {
+                self.take_request(shop, turn);
+                self.take_answer(shop, turn);
+            }
+            Stage::Tunnel => self.tunnel(turn),
+            Stage::Delivering(_) | Stage::Over(_) => {}
+        }
+        self.close_if_over(turn);
+    }
+
+    fn close_if_over(&mut self, turn: &mut Turn<'_>) {
+        match self.stage {
+            Stage::Delivering(_) if turn.client == Side::Broken => {
+                self.end_now(CloseReason::ClientReset, Close::Finish, turn);
+            }
+            Stage::Delivering(close) if turn.down.drained() => self.stage = Stage::Over(close),
+            Stage::Delivering(_) => turn.effects.again_when_drained = true,
+            _ => {}
+        }
+        if let Stage::Over(_) = self.stage {
+            self.record.total = self.record.wait_head + (turn.now.mono - self.judged);
+            self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
+            turn.log.record(&self.record);
+        }
+    }
+
+    fn note_progress(&mut self, turn: &Turn<'_>) {
+        let odometer = turn.up.taken() + turn.up.given() + turn.down.taken() + turn.down.given();
+        if odometer != self.odometer {
+            self.odometer = odometer;
+            self.progress = turn.now.mono;
+        }
+    }
+
+    /// Passes on what has come of the request's body.
+    fn take_request(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        if self.cycle.request == Half::Body {
+            match relay(&mut self.request, turn.up, Chunks::Keep, &mut shop.scratch) {
+                Ok(taken) => {
+                    self.record.bytes_up += taken;
+                    self.expects &= taken == 0;
+                }
+                Err(fault) => return self.fail(Failure::of_request_body(fault), shop, turn),
+            }
+            if self.request.content() > shop.settings.max_body {
+                return self.fail(Failure::new(CloseReason::BodyTooLarge), shop, turn);
+            }
+            if self.request.is_done() {
+                self.cycle.request(Event::End);
+            }
+        }
+        match turn.client {
+            Side::Ended if self.cycle.request == Half::Body => self.end_now(CloseReason::ClientClosed, Close::Finish, turn),
+            Side::Broken => self.end_now(CloseReason::ClientReset, Close::Finish, turn),
+            _ => {}
+        }
+    }
+
+    /// Everything stops here; what was not sent is not sent any more.
+    pub(super) fn end_now(&mut self, reason: CloseReason, close: Close, turn: &mut Turn<'_>) {
+        self.record.end = reason;
+        self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
+        turn.up.clear();
+        turn.down.clear();
+        turn.effects = Effects { upstream: Wish::Drop, ..Effects::default() };
+        self.stage = Stage::Over(Some(close));
+    }
+
+    /// The answer is complete in the flow: what becomes of the two connections?
+    pub(super) fn finish(&mut self, turn: &mut Turn<'_>) {
+        let whole = self.cycle.request == Half::Done;
+        let open = matches!(turn.uplink, Uplink::Linked { side: Side::Open, .. });
+        // Bytes after a complete answer are nobody's (RFC 9112 §9.3): that connection is not used again.
+        let clean = whole && open && turn.up.drained() && turn.down.raw().is_empty();
+        turn.effects.upstream = match self.reuse {
+            Some(idle) if clean => Wish::Park { idle },
+            _ => Wish::Drop,
+        };
+        turn.down.drop_raw();
+        turn.up.drop_ready();
+        self.stage = Stage::Delivering(match (self.persist, whole) {
+            (true, true) => None,
+            (false, true) => Some(Close::Finish),
+            (_, false) => Some(Close::Linger),
+        });
+    }
+
+    /// An answer of our own, if none has begun. Returns false if one has.
+    pub(super) fn answer_locally(&mut self, status: u16, reason: CloseReason, text: &str, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.record.status = status;
+        self.record.end = reason;
+        let whole = self.cycle.request == Half::Done;
+        self.persist &= whole && turn.drain == Drain::No;
+        let persist = match (self.persist, self.old_client) {
+            (false, _) => Persist::Close,
+            (true, true) => Persist::KeepAlive,
+            (true, false) => Persist::Silent,
+        };
+        let fields: &[u8] = match status {
+            200 | 405 => b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n",
+            503 => b"Retry-After: 1\r\n",
+            _ => b"",
+        };
+        shop.scratch.clear();
+        let shape = Shape { head: self.method == Method::Head, persist };
+        let date = shop.date.at(turn.now.unix);
+        self.record.head_down = encode::answer(&mut shop.scratch, status, shape, date, fields, text) as u32;
+        turn.down.clear();
+        let sent = turn.down.push(turn.pool, &shop.scratch);
+        debug_assert_eq!(sent, shop.scratch.len());
+        self.record.bytes_down += sent as u64;
+        if whole {
+            turn.up.drop_ready();
+        } else {
+            turn.up.clear();
+        }
+        let close = if whole { Close::Finish } else { Close::Linger };
+        self.stage = Stage::Delivering((!self.persist).then_some(close));
+    }
+
+    /// Bytes without messages, both ways, until both sides have ended.
+    fn tunnel(&mut self, turn: &mut Turn<'_>) {
+        let (up, down) = (turn.up.raw().len(), turn.down.raw().len());
+        turn.up.pass(up);
+        turn.down.pass(down);
+        self.record.bytes_up += up as u64;
+        self.record.bytes_down += down as u64;
+        let server = match turn.uplink {
+            Uplink::Linked { side, .. } => side,
+            _ => Side::Broken,
+        };
+        match (turn.client, server) {
+            (Side::Broken, _) => self.end_now(CloseReason::ClientReset, Close::Reset, turn),
+            (_, Side::Broken) => self.end_now(CloseReason::UpstreamReset, Close::Reset, turn),
+            (Side::Ended, Side::Ended) if turn.up.drained() && turn.down.drained() => {
+                self.end_now(CloseReason::TunnelDone, Close::Finish, turn);
+            }
+            (client, server) => {
+                turn.effects.end_up = client == Side::Ended;
+                turn.effects.end_down = server == Side::Ended;
+            }
+        }
+    }
+}

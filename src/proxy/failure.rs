@@ -1,0 +1,210 @@
+//! What a fault, a lost connection or a passed deadline means: another try, an error page, or a cut.
+
+use crate::base::Micros;
+use crate::engine::{Close, CloseReason, DialError, Flow, Guilty, Side, Turn, Wish};
+use crate::http1::cycle::{Event, Half};
+use crate::http1::{Fault, encode};
+use crate::proxy::exchange::{Exchange, Stage};
+use crate::proxy::{Settings, Shop};
+
+/// Why an exchange fails, in the log's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: CloseReason,
+    /// The exact fault, or empty.
+    pub detail: &'static str,
+    /// The status it deserves if no answer has begun.
+    pub status: u16,
+}
+
+impl Failure {
+    pub fn new(reason: CloseReason) -> Failure {
+        let status = match reason {
+            CloseReason::ClientHeadTimeout | CloseReason::ClientBodyTimeout => 408,
+            CloseReason::BodyTooLarge => 413,
+            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained => 503,
+            CloseReason::UpstreamConnectTimeout | CloseReason::UpstreamTimeout | CloseReason::UpstreamWriteTimeout => 504,
+            _ if reason.guilty() == Guilty::Upstream => 502,
+            _ => 400,
+        };
+        Failure { reason, detail: "", status }
+    }
+
+    /// A head that is refused.
+    pub fn of_request(fault: Fault) -> Failure {
+        let reason = match fault.status() {
+            405 => CloseReason::BadMethod,
+            414 => CloseReason::TargetTooLong,
+            417 => CloseReason::BadExpectation,
+            431 => CloseReason::HeadTooLarge,
+            501 => CloseReason::BadCoding,
+            505 => CloseReason::BadVersion,
+            _ => CloseReason::BadRequest,
+        };
+        Failure { reason, detail: fault.word(), status: fault.status() }
+    }
+
+    /// A body that is refused.
+    pub fn of_request_body(fault: Fault) -> Failure {
+        Failure { reason: CloseReason::BadRequestBody, detail: fault.word(), status: 400 }
+    }
+
+    pub fn of_response(fault: Fault) -> Failure {
+        Failure { reason: CloseReason::BadResponse, detail: fault.word(), status: 502 }
+    }
+
+    pub fn of_response_body(fault: Fault) -> Failure {
+        Failure { reason: CloseReason::BadResponseBody, detail: fault.word(), status: 502 }
+    }
+
+    /// The text of the error page: status, reason, the log's word, the fault.
+    fn text(&self) -> String {
+        let detail = if self.detail.is_empty() { String::new() } else { format!(" ({})", self.detail) };
+        format!("{} {}: {}{detail}\n", self.status, encode::reason(self.status), self.reason.word())
+    }
+}
+
+/// Whom an exchange waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Connect,
+    ClientBody,
+    ClientWrite,
+    UpstreamWrite,
+    Response,
+    Read,
+    Tunnel,
+}
+
+impl Exchange {
+    /// Ends the exchange as the failure deserves: a page if no answer has begun, else a cut that does not look like an end.
+    pub(super) fn fail(&mut self, failure: Failure, shop: &mut Shop, turn: &mut Turn<'_>) {
+        if let Stage::Delivering(_) | Stage::Over(_) = self.stage {
+            return;
+        }
+        turn.effects.upstream = Wish::Drop;
+        self.record.detail = failure.detail;
+        let gone = turn.client == Side::Broken || (turn.client == Side::Ended && self.cycle.request != Half::Done);
+        if gone && failure.reason.guilty() == Guilty::Client {
+            return self.end_now(failure.reason, Close::Finish, turn);
+        }
+        if self.cycle.response == Half::Head && turn.down.drained() {
+            self.answer_locally(failure.status, failure.reason, &failure.text(), shop, turn);
+        } else {
+            self.cut(failure.reason, turn);
+        }
+    }
+
+    /// The answer has begun and cannot be completed. Its length, or the missing last chunk, shows that; where only the
+    /// connection's end would, a reset does.
+    fn cut(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
+        self.record.end = reason;
+        let complete = self.cycle.response == Half::Done;
+        let by_close = self.response.is_until_close() || self.chunks == crate::proxy::relay::Chunks::Strip;
+        if !complete && (by_close || self.cycle.response == Half::Head) {
+            return self.end_now(reason, Close::Reset, turn);
+        }
+        if !complete {
+            self.cycle.response(Event::Break);
+        }
+        turn.down.drop_raw();
+        turn.up.clear();
+        self.stage = Stage::Delivering(Some(Close::Linger));
+    }
+
+    /// The connection to the server ended before a byte of the answer came.
+    pub(super) fn lost(&mut self, side: Side, shop: &mut Shop, turn: &mut Turn<'_>) {
+        let untouched = turn.up.given() == self.given_before;
+        let replayable = self.method.is_idempotent() && turn.up.held();
+        // A connection that was idle may die of it just as we use it; a new one that dies tells something about the request.
+        let innocent = self.record.upstream_reused && (untouched || replayable);
+        if innocent && self.dial_again(shop, turn) {
+            return;
+        }
+        let reason = if side == Side::Ended { CloseReason::UpstreamClosed } else { CloseReason::UpstreamReset };
+        self.fail(Failure::new(reason), shop, turn);
+    }
+
+    /// No connection to the server came about.
+    pub(super) fn dial_failed(&mut self, error: DialError, shop: &mut Shop, turn: &mut Turn<'_>) {
+        let reason = match error {
+            DialError::NoSocket => CloseReason::UpstreamNoSocket,
+            DialError::Refused if self.dial_again(shop, turn) => return,
+            DialError::Refused => CloseReason::UpstreamRefused,
+        };
+        self.fail(Failure::new(reason), shop, turn);
+    }
+
+    /// Tries another server, or, where there is no other, this one once more on a new connection. Nothing of the answer has come.
+    fn dial_again(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) -> bool {
+        if u32::from(self.record.attempts) > u32::from(shop.settings.retries) {
+            return false;
+        }
+        let Some(server) = shop.balance.pick(Some(self.server)) else { return false };
+        if server == self.server && !self.record.upstream_reused {
+            return false;
+        }
+        if turn.up.held() {
+            turn.up.rewind();
+        }
+        self.record.upstream_reused = false;
+        self.dial(server, true, turn);
+        true
+    }
+
+    /// When the exchange must be looked at if nothing happens.
+    pub(super) fn deadline(&self, settings: &Settings, up: &Flow, down: &Flow) -> Micros {
+        match self.waits_for(up, down) {
+            Waits::Connect => self.dialed + settings.upstream_connect,
+            Waits::ClientBody => self.progress + settings.client_body,
+            Waits::ClientWrite => self.progress + settings.client_write,
+            Waits::UpstreamWrite | Waits::Read => self.progress + settings.upstream_read,
+            Waits::Response => self.progress + settings.upstream_response,
+            Waits::Tunnel => self.progress + settings.tunnel_idle,
+        }
+    }
+
+    fn waits_for(&self, up: &Flow, down: &Flow) -> Waits {
+        match self.stage {
+            Stage::Connecting => Waits::Connect,
+            Stage::Tunnel => Waits::Tunnel,
+            _ if !down.drained() => Waits::ClientWrite,
+            Stage::Delivering(_) | Stage::Over(_) => Waits::ClientWrite,
+            Stage::Awaiting | Stage::Answering if !up.drained() => Waits::UpstreamWrite,
+            // Who expects 100 (Continue) rightly waits for the server.
+            _ if self.cycle.request == Half::Body && !self.expects => Waits::ClientBody,
+            Stage::Awaiting => Waits::Response,
+            Stage::Answering => Waits::Read,
+        }
+    }
+
+    pub(super) fn on_deadline(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        let reason = match self.waits_for(turn.up, turn.down) {
+            Waits::Connect if self.dial_again(shop, turn) => return,
+            Waits::Connect => CloseReason::UpstreamConnectTimeout,
+            Waits::ClientBody => CloseReason::ClientBodyTimeout,
+            Waits::ClientWrite => return self.end_now(CloseReason::ClientWriteTimeout, Close::Reset, turn),
+            Waits::UpstreamWrite => CloseReason::UpstreamWriteTimeout,
+            Waits::Response => CloseReason::UpstreamTimeout,
+            Waits::Read => CloseReason::UpstreamReadTimeout,
+            Waits::Tunnel => return self.end_now(CloseReason::TunnelIdle, Close::Finish, turn),
+        };
+        self.fail(Failure::new(reason), shop, turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_fitting_status_and_text() {
+        for reason in CloseReason::ALL {
+            let failure = Failure::new(*reason);
+            assert!(!encode::reason(failure.status).is_empty(), "{reason:?}");
+            assert_eq!(failure.status == 502 || failure.status == 504, reason.guilty() == Guilty::Upstream, "{reason:?}");
+        }
+        let text = Failure::of_request(Fault::BareLf).text();
+        assert_eq!(text, "400 Bad Request: bad-request (bare-lf)\n");
+    }
+}

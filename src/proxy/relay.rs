@@ -1,0 +1,89 @@
+//! Passes a body through its flow: content stays where it lies, chunk framing is made canonical around it.
+
+use crate::engine::Flow;
+use crate::http1::{Body, Fault, Piece, trailer};
+
+/// What becomes of chunk framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunks {
+    /// Canonical lines, filtered trailers.
+    Keep,
+    /// Only the content goes on (to an HTTP/1.0 client).
+    Strip,
+}
+
+/// Judges all that has come. Returns how many received bytes were taken in; the body tells whether it is done.
+pub fn relay(body: &mut Body, flow: &mut Flow, chunks: Chunks, scratch: &mut Vec<u8>) -> Result<u64, Fault> {
+    let mut taken = 0;
+    loop {
+        let (len, with): (usize, &[u8]) = match &body.next(flow.raw())? {
+            Piece::End => return Ok(taken),
+            Piece::NeedMore => {
+                make_room(flow);
+                return Ok(taken);
+            }
+            Piece::Data(n) => {
+                flow.pass(*n);
+                taken += *n as u64;
+                continue;
+            }
+            Piece::ChunkEnd => (2, b"\r\n"),
+            Piece::LastChunk { len } => (*len, b"0\r\n"),
+            Piece::Chunk { len, line } => {
+                scratch.clear();
+                scratch.extend_from_slice(line.as_bytes());
+                (*len, scratch)
+            }
+            Piece::Trailers { len } => {
+                scratch.clear();
+                trailer::filter(&flow.raw()[..*len], scratch)?;
+                (*len, scratch)
+            }
+        };
+        match chunks {
+            Chunks::Keep => flow.replace(len, with),
+            Chunks::Strip => flow.skip(len),
+        }
+        taken += len as u64;
+    }
+}
+
+/// A chunk line or trailer section that does not fit a small buffer gets a larger one, within the limits that its reader sets.
+fn make_room(flow: &mut Flow) {
+    if !flow.raw().is_empty() && flow.drained() && !flow.has_room() {
+        flow.widen(2 * flow.raw().len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BufferPool;
+    use crate::http1::Framing;
+
+    fn relayed(input: &[u8], step: usize, chunks: Chunks) -> Result<(String, bool, String), Fault> {
+        let (mut pool, mut flow, mut scratch) = (BufferPool::new(1024 + 4096, 1), Flow::default(), Vec::new());
+        let (mut body, mut out) = (Body::new(Framing::Chunked), Vec::new());
+        for part in input.chunks(step) {
+            flow.room(&mut pool)[..part.len()].copy_from_slice(part);
+            flow.filled(part.len());
+            relay(&mut body, &mut flow, chunks, &mut scratch)?;
+            out.extend_from_slice(flow.ready());
+            flow.sent(flow.ready().len());
+        }
+        let rest = String::from_utf8(flow.raw().to_vec()).unwrap();
+        Ok((String::from_utf8(out).unwrap(), body.is_done(), rest))
+    }
+
+    #[test]
+    fn framing_becomes_canonical_or_vanishes() {
+        let input = b"0005;x=y\r\nhello\r\nA\r\n0123456789\r\n000\r\nHost: x\r\nDigest: y\r\n\r\nNEXT";
+        for step in [1, 2, 3, 5, 1000] {
+            let kept = relayed(input, step, Chunks::Keep).unwrap();
+            let canonical = "5\r\nhello\r\na\r\n0123456789\r\n0\r\nDigest: y\r\n\r\n";
+            assert_eq!(kept, (canonical.to_owned(), true, "NEXT".to_owned()), "{step}");
+            let stripped = relayed(input, step, Chunks::Strip).unwrap();
+            assert_eq!(stripped, ("hello0123456789".to_owned(), true, "NEXT".to_owned()), "{step}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! L5: puts a process together: configuration, sockets, log, workers, signals; and takes it apart in order.
+//!
+//! Nothing is half-started: names are resolved, every listener is bound and the log is open before the first worker runs.
+
+mod crew;
+mod demo;
+mod origin;
+mod proxy;
+
+pub use origin::origin;
+pub use proxy::proxy;
+
+use crate::access_log::{Format, Target};
+use crate::base::Address;
+use crate::config::{Exit, LogFormat, LogTarget, explain_bind};
+use crate::net::listen::{Options, listen};
+use crate::net::sys::Listener;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Diagnostics on standard error: what RUST_LOG says, else by `-v` and `-q`.
+fn start_diagnostics(verbosity: i8) {
+    let level = match verbosity {
+        ..0 => "error",
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    builder.format_target(false).format_timestamp_millis();
+    // A second start in one process (tests) keeps the first one's logger.
+    let _ = builder.try_init();
+}
+
+/// The listeners of each worker: every worker has its own socket on each TCP address, the kernel spreads clients over them.
+/// A Unix socket has no such sharing; the first worker gets it.
+fn bind_all(addresses: &[Address], workers: usize, backlog: usize) -> Result<Vec<Vec<Listener>>, Exit> {
+    let options = Options { backlog: i32::try_from(backlog).unwrap_or(i32::MAX), reuse_port: workers > 1 };
+    let mut all: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+    for address in addresses {
+        let cannot = |error| Exit::cannot_start(explain_bind(address, &error));
+        if options.reuse_port && matches!(address, Address::Tcp(_)) {
+            // Shared ports are shared with other processes as well: find out first whether one has it.
+            listen(address, Options { reuse_port: false, ..options }).map_err(cannot)?;
+        }
+        let first = listen(address, options).map_err(cannot)?;
+        let bound = first.address().map_err(cannot)?;
+        log::info!("listening on {bound}");
+        all[0].push(first);
+        if let Address::Tcp(_) = bound {
+            for others in &mut all[1..] {
+                others.push(listen(&bound, options).map_err(cannot)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Raises the limit of open files as far as this process may, and returns it.
+fn open_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+/// How many clients each worker may have: as told, or so many that every one of them can have its server connection as well.
+fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize) -> usize {
+    const OTHERS: usize = 64;
+    let most = told.unwrap_or_else(|| open_files().saturating_sub(OTHERS) / sockets_each);
+    (most / workers).max(1)
+}
+
+fn target(config: &LogTarget) -> Target {
+    match config {
+        LogTarget::File(path) => Target::File(path.clone()),
+        LogTarget::Stdout => Target::Stdout,
+        LogTarget::Off => Target::Off,
+    }
+}
+
+fn format(config: LogFormat) -> Format {
+    match config {
+        LogFormat::Pilb => Format::Pilb,
+        LogFormat::Combined => Format::Combined,
+        LogFormat::Json => Format::Json,
+    }
+}
