@@ -313,10 +313,7 @@ mod tests {
             "192.0.2.7 - - [23/Nov/2026:20:41:00 +0000] \"GET /index.html HTTP/1.1\" 200 5000 \
              \"http://example.org/?q=\\x22x\\x22\" \"curl/8.5\""
         );
-        assert_eq!(
-            line(Format::Combined, &silent()),
-            "unix: - - [23/Nov/2026:20:41:00 +0000] \"-\" - - \"-\" \"-\""
-        );
+        assert_eq!(line(Format::Combined, &silent()), "unix: - - [23/Nov/2026:20:41:00 +0000] \"-\" - - \"-\" \"-\"");
         assert_eq!(
             line(Format::Combined, &refused()),
             "2001:db8::1 - - [23/Nov/2026:20:41:00 +0000] \"GET / HTTP/1.1\\x22 200\\x0A1.2.3.4 - -\" 400 - \"-\" \"-\""
@@ -339,7 +336,10 @@ mod tests {
             assert_eq!(keys(&value), keys(&expected));
         }
         let value: Value = serde_json::from_str(&line(Format::Json, &silent())).unwrap();
-        assert_eq!((&value["status"], &value["request"], &value["upstream"]), (&Value::Null, &Value::Null, &Value::Null));
+        assert_eq!(
+            (&value["status"], &value["request"], &value["upstream"]),
+            (&Value::Null, &Value::Null, &Value::Null)
+        );
         let value: Value = serde_json::from_str(&line(Format::Json, &refused())).unwrap();
         assert_eq!((value["end"].as_str(), value["detail"].as_str()), (Some("bad-request"), Some("bare-lf")));
     }

@@ -105,7 +105,8 @@ pub struct LogSetup {
 
 /// Opens the target and starts the writer. Returns its handle and a log for each worker.
 ///
-/// The target is opened here: if it cannot be, nothing is started, and the error tells the path and what to do.
+/// The target is opened here: if it cannot be, nothing is started, and the error is the system's own
+/// (the configuration's `explain_log` says what to do about it).
 pub fn start(setup: LogSetup, workers: usize) -> io::Result<(LogHandle, Vec<RingLog>)> {
     let LogSetup { target, format, servers } = setup;
     let (sink, name) = match target {
@@ -214,5 +215,248 @@ impl LogHandle {
 impl Running {
     fn read_counts(&self) -> (u64, u64) {
         self.counts.iter().map(|counts| counts.read()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Answer, Fake, gaps, push, requests, torn};
+    use super::*;
+    use rustix::io::Errno;
+    use std::fs;
+    use std::io::Read;
+    use std::path::Path;
+
+    /// For tests in which the target takes everything.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn pilb() -> Formatter {
+        Formatter::new(Format::Pilb, &[])
+    }
+
+    fn file(path: &Path) -> LogSetup {
+        LogSetup { target: Target::File(path.to_owned()), format: Format::Pilb, servers: vec![] }
+    }
+
+    fn consistent(totals: LogTotals) -> bool {
+        totals.produced == totals.written + totals.dropped + totals.write_failed
+    }
+
+    #[test]
+    fn everything_that_was_handed_over_is_in_the_file_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("register.log");
+        let (handle, mut logs) = start(file(&path), 2).unwrap();
+        push(&mut logs[0], 0..100);
+        push(&mut logs[1], 100..150);
+        let totals = handle.stop(PATIENCE);
+        assert_eq!(totals, LogTotals { produced: 150, written: 150, dropped: 0, write_failed: 0 });
+        let mut seen = requests(&fs::read(&path).unwrap());
+        seen.sort_unstable();
+        assert_eq!(seen, Vec::from_iter(0..150));
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = start(file(&folder.path().join("none/register.log")), 1).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::NOENT));
+        let error = start(file(folder.path()), 1).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::ISDIR));
+    }
+
+    #[test]
+    fn a_log_that_is_off_has_a_handle_too() {
+        let setup = LogSetup { target: Target::Off, format: Format::Json, servers: vec![] };
+        let (handle, mut logs) = start(setup, 3).unwrap();
+        assert_eq!((handle.0.is_none(), logs.len()), (true, 3));
+        push(&mut logs[2], 0..10);
+        handle.reopen();
+        assert_eq!((handle.totals(), handle.stop(PATIENCE)), (LogTotals::default(), LogTotals::default()));
+    }
+
+    #[test]
+    fn a_handle_that_is_dropped_ends_the_writer_which_writes_what_it_has() {
+        let sink = Fake::new();
+        let (handle, mut logs) = launch(sink.clone(), "test".into(), pilb(), 1, 64).unwrap();
+        push(&mut logs[0], 0..3);
+        let LogHandle(Some(Running { commands, totals, .. })) = handle else { panic!("a log is running") };
+        drop(commands);
+        assert_eq!(totals.recv().unwrap().written, 3);
+        assert_eq!(requests(&sink.held()), [0, 1, 2]);
+    }
+
+    #[test]
+    fn renaming_under_load_loses_and_tears_no_line() {
+        const RECORDS_EACH: u64 = 4000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("register.log");
+        let (handle, logs) = start(file(&path), 2).unwrap();
+        let workers: Vec<_> = (0u64..)
+            .zip(logs)
+            .map(|(worker, mut log)| {
+                thread::spawn(move || {
+                    for n in 0..RECORDS_EACH {
+                        let number = worker * RECORDS_EACH + n;
+                        push(&mut log, number..number + 1);
+                        if n % 64 == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut turn = 0;
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            // It is not there if the writer has not come to the last request yet.
+            if fs::rename(&path, folder.path().join(format!("register.log.{turn}"))).is_ok() {
+                turn += 1;
+                handle.reopen();
+            }
+            thread::yield_now();
+        }
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        let totals = handle.stop(PATIENCE);
+        assert_eq!((totals.written, totals.produced), (2 * RECORDS_EACH, 2 * RECORDS_EACH));
+        assert!(turn > 0 && path.exists());
+        let mut seen = vec![];
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let content = fs::read(entry.unwrap().path()).unwrap();
+            assert!(torn(&content).is_empty() && content.last().is_none_or(|byte| *byte == b'\n'));
+            seen.extend(requests(&content));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, Vec::from_iter(0..2 * RECORDS_EACH));
+    }
+
+    #[test]
+    fn counts_agree_under_tiny_rings_busy_workers_and_a_target_that_stumbles() {
+        const RECORDS_EACH: u64 = 20_000;
+        let sink = Fake::new();
+        sink.plan((0..300).map(|n| match n % 4 {
+            0 => Answer::Fail(Errno::NOSPC),
+            1 => Answer::Take(n * 7),
+            2 => Answer::Full,
+            _ => Answer::Take(usize::MAX),
+        }));
+        let (handle, logs) = launch(sink.clone(), "test".into(), pilb(), 4, 8).unwrap();
+        let workers: Vec<_> = logs
+            .into_iter()
+            .map(|mut log| thread::spawn(move || (0..RECORDS_EACH).for_each(|n| push(&mut log, n..n + 1))))
+            .collect();
+        for _ in 0..20 {
+            handle.reopen();
+            thread::yield_now();
+        }
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        sink.heal();
+        let totals = handle.stop(PATIENCE);
+        assert_eq!(totals.produced, 4 * RECORDS_EACH);
+        assert!(consistent(totals) && totals.dropped > 0 && totals.written > 0, "{totals:?}");
+        let files = sink.files();
+        assert_eq!(files.iter().map(|file| requests(file).len() as u64).sum::<u64>(), totals.written);
+        let told: u64 = files.iter().flat_map(|file| gaps(file)).map(|(ring_full, _)| ring_full).sum();
+        assert_eq!(told, totals.dropped);
+    }
+
+    /// A pipe that nobody reads: it takes 300 bytes, then a write lasts until the test lets go of its end.
+    struct Stuck {
+        room: usize,
+        full: Sender<()>,
+        release: Receiver<()>,
+    }
+
+    impl Sink for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let n = std::mem::take(&mut self.room).min(bytes.len());
+            if n > 0 {
+                return Ok(n);
+            }
+            self.full.send(()).unwrap();
+            let _ = self.release.recv();
+            Err(io::Error::from(Errno::PIPE))
+        }
+
+        fn reopen(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn tail(&mut self, _: usize) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_writer_that_is_stuck_does_not_keep_the_process_from_ending() {
+        let ((full, is_full), (let_go, release)) = (channel(), channel::<()>());
+        let sink = Stuck { room: 300, full, release };
+        let (handle, mut logs) = launch(sink, "test".into(), pilb(), 1, 64).unwrap();
+        push(&mut logs[0], 0..4);
+        handle.reopen();
+        is_full.recv().unwrap();
+        push(&mut logs[0], 4..30);
+        let totals = LogTotals { produced: 30, written: 1, dropped: 0, write_failed: 0 };
+        assert_eq!(handle.totals(), totals);
+        assert_eq!(handle.stop(Duration::ZERO), LogTotals { write_failed: 29, ..totals });
+        drop(let_go);
+    }
+
+    #[test]
+    fn at_the_end_a_full_target_is_waited_for_until_the_deadline_and_no_longer() {
+        for (deadline, written) in [(PATIENCE, 3), (Duration::ZERO, 0)] {
+            let sink = Fake::new();
+            sink.plan([Answer::Full; 20]);
+            let (mut log, outlet) = ring(8);
+            push(&mut log, 0..3);
+            let writer = Writer::new(sink, "test".into(), vec![outlet], pilb(), 0);
+            let (commands, orders) = channel();
+            commands.send(Command::Stop { until: Instant::now() + deadline }).unwrap();
+            let totals = work(writer, &orders);
+            assert_eq!(totals, LogTotals { produced: 3, written, dropped: 0, write_failed: 3 - written });
+        }
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_holds_up_neither_the_start_nor_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let (handle, mut logs) = start(file(&path), 1).unwrap();
+        push(&mut logs[0], 0..4000);
+        let totals = handle.stop(Duration::ZERO);
+        assert!(consistent(totals) && totals.produced == 4000, "{totals:?}");
+        // A pipe holds 64 KiB, that is some hundred lines.
+        assert!(totals.written > 100 && totals.write_failed > 1000, "{totals:?}");
+    }
+
+    #[test]
+    fn a_fifo_gets_every_line_once_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let (mut log, outlet) = ring(RECORDS);
+        let mut writer = Writer::new(FileSink::open(&path).unwrap(), "fifo".into(), vec![outlet], pilb(), 0);
+        push(&mut log, 0..2000);
+        let mut reader = fs::File::open(&path).unwrap();
+        let mut got = vec![];
+        while !writer.finish(0) {
+            let mut some = [0; 10_000];
+            let n = reader.read(&mut some).unwrap();
+            got.extend_from_slice(&some[..n]);
+        }
+        assert_eq!(writer.close().written, 2000);
+        // The writer was the last one that had it open for writing.
+        reader.read_to_end(&mut got).unwrap();
+        assert_eq!((requests(&got), torn(&got).len()), (Vec::from_iter(0..2000), 0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_fails_every_line_and_nothing_else() {
+        let (handle, mut logs) = start(file(Path::new("/dev/full")), 1).unwrap();
+        push(&mut logs[0], 0..100);
+        handle.reopen();
+        let totals = handle.stop(PATIENCE);
+        assert_eq!(totals, LogTotals { produced: 100, written: 0, dropped: 0, write_failed: 100 });
     }
 }

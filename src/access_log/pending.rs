@@ -46,6 +46,11 @@ impl Pending {
         self.bytes.len()
     }
 
+    /// How many bytes have gone out, all in all; less after a [`Pending::rewind`].
+    pub fn position(&self) -> u64 {
+        self.gone + self.sent as u64
+    }
+
     /// What goes out next.
     pub fn unsent(&self) -> &[u8] {
         &self.bytes[self.sent..]
@@ -59,7 +64,7 @@ impl Pending {
     /// The next `n` bytes are out. Returns how many records' lines became complete by that.
     pub fn advance(&mut self, n: usize) -> u64 {
         debug_assert!(n <= self.unsent().len());
-        let out = self.gone + (self.sent + n) as u64;
+        let out = self.position() + n as u64;
         let (mut whole, mut records) = (self.gone, 0);
         while let Some(line) = self.lines.front().filter(|line| line.end <= out) {
             (whole, records) = (line.end, records + u64::from(line.counts));
@@ -136,7 +141,9 @@ mod tests {
     fn a_line_that_was_begun_can_be_sent_again_whole() {
         let mut pending = pending();
         pending.advance(6);
+        assert_eq!(pending.position(), 6);
         assert!(pending.rewind() && !pending.rewind());
+        assert_eq!(pending.position(), 4);
         assert_eq!(pending.unsent(), b"# gap\nthree\n");
         assert_eq!(pending.advance(12), 1);
     }

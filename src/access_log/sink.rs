@@ -27,10 +27,9 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Opens or creates a file to append to. The error tells the path and what to do.
+    /// Opens or creates a file to append to.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = open(path).map_err(|error| explain(path, &error))?;
-        Ok(FileSink { file, path: Some(path.to_owned()) })
+        Ok(FileSink { file: open(path)?, path: Some(path.to_owned()) })
     }
 
     /// Standard output, past any buffer. It blocks if it is a pipe that nobody reads.
@@ -47,7 +46,7 @@ impl Sink for FileSink {
 
     fn reopen(&mut self) -> io::Result<()> {
         if let Some(path) = &self.path {
-            self.file = open(path).map_err(|error| explain(path, &error))?;
+            self.file = open(path)?;
         }
         Ok(())
     }
@@ -73,18 +72,6 @@ fn open(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
         opened => opened,
     }
-}
-
-fn explain(path: &Path, error: &io::Error) -> io::Error {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound => format!("make the folder {} or choose another file", folder.display()),
-        io::ErrorKind::NotADirectory => format!("{} is not a folder; choose another file", folder.display()),
-        io::ErrorKind::IsADirectory => "that is a folder; name a file in it".to_owned(),
-        io::ErrorKind::PermissionDenied => "let this user write there or choose another file".to_owned(),
-        _ => "choose another file".to_owned(),
-    };
-    io::Error::new(error.kind(), format!("cannot open the access log {}: {}; {advice}", path.display(), reason(error)))
 }
 
 /// An error in words, without the number that the standard library adds.
@@ -130,22 +117,6 @@ mod tests {
         sink.reopen().unwrap();
         sink.write(b"b\n").unwrap();
         assert_eq!((fs::read(&old).unwrap(), fs::read(&path).unwrap()), (b"a\n".to_vec(), b"b\n".to_vec()));
-    }
-
-    #[test]
-    fn an_error_names_the_path_and_the_way_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("none/register.log");
-        assert_eq!(
-            FileSink::open(&missing).unwrap_err().to_string(),
-            format!(
-                "cannot open the access log {}: No such file or directory; make the folder {} or choose another file",
-                missing.display(),
-                folder.path().join("none").display()
-            )
-        );
-        let error = FileSink::open(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("Is a directory; that is a folder; name a file in it"), "{error}");
     }
 
     #[test]

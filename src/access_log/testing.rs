@@ -37,8 +37,7 @@ struct State {
 
 impl Fake {
     pub fn new() -> Self {
-        let state =
-            State { files: vec![vec![]], plan: VecDeque::new(), sizes: vec![], readable: true, reopens: true };
+        let state = State { files: vec![vec![]], plan: VecDeque::new(), sizes: vec![], readable: true, reopens: true };
         Fake(Arc::new(Mutex::new(state)))
     }
 
@@ -136,19 +135,19 @@ pub fn push(log: &mut RingLog, numbers: Range<u64>) {
 
 /// The number in a line of `pilb` format that is whole.
 fn request(line: &str) -> Option<u64> {
-    let (before, request) = line.strip_suffix(" HTTP/1.1\"")?.split_once(" \"GET /")?;
+    let (before, request) = line.strip_suffix(" HTTP/1.1\"\n")?.split_once(" \"GET /")?;
     (before.starts_with("2026-11-23T") && before.split(' ').count() == 14).then(|| request.parse().ok())?
 }
 
 /// What a gap line says: `ring-full` and `write-failed`.
 fn gap(line: &str) -> Option<(u64, u64)> {
-    let (_, numbers) = line.strip_prefix("# ")?.split_once(": ring-full ")?;
+    let (_, numbers) = line.strip_prefix("# ")?.strip_suffix('\n')?.split_once(": ring-full ")?;
     let (ring_full, rest) = numbers.split_once(", write-failed ")?;
     Some((ring_full.parse().ok()?, rest.split(':').next()?.parse().ok()?))
 }
 
 fn lines(file: &[u8]) -> Vec<&str> {
-    std::str::from_utf8(file).unwrap().lines().collect()
+    std::str::from_utf8(file).unwrap().split_inclusive('\n').collect()
 }
 
 /// The numbers of the requests that are there whole.

@@ -144,7 +144,10 @@ mod tests {
     #[test]
     fn bytes_that_could_forge_a_line_are_escaped() {
         assert_eq!(made(|out| quoted(out, b"GET /a?b=c~ HTTP/1.1")), "GET /a?b=c~ HTTP/1.1");
-        assert_eq!(made(|out| quoted(out, b"a\r\n\"b\\\0\x7f\xc3\xbc\x1b[")), r"a\x0D\x0A\x22b\x5C\x00\x7F\xC3\xBC\x1B[");
+        assert_eq!(
+            made(|out| quoted(out, b"a\r\n\"b\\\0\x7f\xc3\xbc\x1b[")),
+            r"a\x0D\x0A\x22b\x5C\x00\x7F\xC3\xBC\x1B["
+        );
         assert_eq!(made(|out| column(out, b"a b\t")), r"a\x20b\x09");
         assert_eq!(made(|out| json(out, b"a b\"\xff")), r"a b\\x22\\xFF");
         assert_eq!(made(|out| quoted(out, b"")), "");

@@ -55,8 +55,10 @@ impl Progress {
 #[derive(Debug, PartialEq, Eq)]
 enum Health {
     Good,
-    /// It is full just now and will say nothing else until somebody reads.
-    NotNow,
+    /// It is full until somebody reads. Worth trying again after a pause.
+    NotNow {
+        retry: Micros,
+    },
     /// It answered with this error.
     Failing(String),
 }
@@ -65,7 +67,7 @@ impl Health {
     fn why(&self) -> &str {
         match self {
             Health::Good => "",
-            Health::NotNow => "nobody reads",
+            Health::NotNow { .. } => "not read fast enough",
             Health::Failing(why) => why,
         }
     }
@@ -137,12 +139,14 @@ impl<S: Sink> Writer<S> {
             self.tell(now);
         }
         if self.is_due(now) {
-            self.flush();
-            // After the lines that were kept comes what was lost behind them.
-            if self.health == Health::Good && self.gap.lost() > 0 && now.abs_diff(self.told) >= SECOND {
+            let well = self.flush();
+            if well && self.gap.lost() > 0 && now.abs_diff(self.told) >= SECOND {
                 self.tell(now);
                 self.flush();
             }
+        }
+        if let Health::NotNow { retry } = self.health {
+            self.park = self.park.min(retry);
         }
         self.publish();
         self.park
@@ -157,7 +161,13 @@ impl<S: Sink> Writer<S> {
                 self.unsure = true;
                 self.write_all(now);
             }
-            Err(error) => log::error!("{error}; the log goes on in the old file"),
+            Err(error) => {
+                log::error!(
+                    "access log {}: cannot open it again: {}; going on in the old file",
+                    self.name,
+                    reason(&error)
+                );
+            }
         }
         self.publish();
     }
@@ -166,7 +176,7 @@ impl<S: Sink> Writer<S> {
     pub fn finish(&mut self, now: Micros) -> bool {
         self.write_all(now);
         self.publish();
-        self.health != Health::NotNow
+        !matches!(self.health, Health::NotNow { .. })
     }
 
     /// Ends the work: what has not been written is lost.
@@ -187,8 +197,8 @@ impl<S: Sink> Writer<S> {
     fn write_all(&mut self, now: Micros) {
         self.collect(now);
         self.tell(now);
-        self.flush();
-        if self.gap.lost() > 0 {
+        // After the lines that were kept comes what was lost behind them.
+        if self.flush() && self.gap.lost() > 0 {
             self.tell(now);
             self.flush();
         }
@@ -246,7 +256,12 @@ impl<S: Sink> Writer<S> {
             return;
         }
         let gap = std::mem::take(&mut self.gap);
-        log::warn!("access log {}: lost lines: ring-full {}, write-failed {}", self.name, gap.ring_full, gap.write_failed);
+        log::warn!(
+            "access log {}: lost lines: ring-full {}, write-failed {}",
+            self.name,
+            gap.ring_full,
+            gap.write_failed
+        );
         self.pending.push(false, |out| self.formatter.render_gap(&gap, now, out));
         self.waiting.get_or_insert(now);
         self.told = now;
@@ -255,7 +270,7 @@ impl<S: Sink> Writer<S> {
     fn is_due(&self, now: Micros) -> bool {
         // The wall clock may have been set back; then the line has waited for who knows how long.
         let waits_too_long = |since: Micros| now.abs_diff(since) + self.park >= PARK_MAX;
-        self.health != Health::Good || self.pending.len() >= BATCH || self.waiting.is_some_and(waits_too_long)
+        self.health != Health::Good || self.waiting.is_some_and(waits_too_long)
     }
 
     /// Writes everything that is pending. False if the target did not take it all.
@@ -266,6 +281,7 @@ impl<S: Sink> Writer<S> {
         if self.unsure {
             self.look_at_the_end();
         }
+        let before = self.pending.position();
         match self.write_pending() {
             Ok(()) => {
                 if let Health::Failing(_) = self.health {
@@ -276,7 +292,7 @@ impl<S: Sink> Writer<S> {
                 true
             }
             Err(error) => {
-                self.note_failure(&error);
+                self.note_failure(&error, self.pending.position() > before);
                 false
             }
         }
@@ -296,10 +312,15 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
-    fn note_failure(&mut self, error: &io::Error) {
+    fn note_failure(&mut self, error: &io::Error, took_some: bool) {
         if error.kind() == io::ErrorKind::WouldBlock {
+            // A pipe is small: one that is being read is soon empty again, one that is not need not be asked often.
+            let retry = match self.health {
+                Health::NotNow { retry } if !took_some => PARK_MAX.min(2 * retry),
+                _ => PARK_MIN,
+            };
             // The other end has the beginning of the line and will get the rest.
-            self.health = Health::NotNow;
+            self.health = Health::NotNow { retry };
             return;
         }
         let why = reason(error);
@@ -425,11 +446,12 @@ mod tests {
         push(&mut logs[0], 50..60);
         assert_eq!((writer.round(T0 + 3 * park), sink.writes()), (park, 1));
         assert_eq!(requests(&sink.held()).len(), 60);
-        // A clock that was set back does not keep lines waiting.
         push(&mut logs[0], 60..70);
-        writer.round(T0);
-        writer.round(T0 - 3600 * SECOND);
-        assert_eq!(requests(&sink.held()).len(), 70);
+        assert_eq!((writer.round(T0 + 4 * park), sink.writes()), (park, 1));
+        // A clock that was set back does not keep lines waiting.
+        push(&mut logs[0], 70..80);
+        assert_eq!((writer.round(T0 - 3600 * SECOND), sink.writes()), (park, 2));
+        assert_eq!(requests(&sink.held()).len(), 80);
     }
 
     #[test]
@@ -465,7 +487,10 @@ mod tests {
         sink.plan([Take(300), Full, Full, Take(1), Full]);
         push(&mut logs[0], 0..4);
         writer.round(T0);
-        assert_eq!((sink.held().len(), writer.health.why(), writer.progress().read()), (300, "nobody reads", (1, 0)));
+        assert_eq!(
+            (sink.held().len(), writer.health.why(), writer.progress().read()),
+            (300, "not read fast enough", (1, 0))
+        );
         assert!(!writer.finish(T0));
         push(&mut logs[0], 4..5);
         writer.round(T0);
@@ -475,17 +500,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_is_read_is_tried_again_soon_and_one_that_is_not_seldom() {
+        let sink = Fake::unreadable();
+        let (mut writer, mut logs) = writer(&sink, 1, 64);
+        sink.plan([Take(300), Full, Full, Full, Take(1), Full]);
+        sink.plan([Full; 9]);
+        push(&mut logs[0], 0..4);
+        let pauses: Vec<_> = (0..11).map(|_| writer.round(T0) / PARK_MIN).collect();
+        assert_eq!(pauses, [1, 2, 4, 1, 2, 4, 8, 16, 32, 50, 50]);
+    }
+
+    #[test]
     fn a_failing_target_keeps_what_fits_and_the_gap_line_tells_the_rest() {
         let sink = Fake::new();
         let (mut writer, mut logs) = writer(&sink, 1, 256);
         writer.keep = 2000;
-        sink.plan((0..3).map(|_| Fail(Errno::NOSPC)));
-        push(&mut logs[0], 0..30);
+        sink.plan([Fail(Errno::NOSPC); 3]);
+        push(&mut logs[0], 0..3);
         writer.round(T0);
+        push(&mut logs[0], 3..30);
+        assert!(writer.finish(T0), "an end should not wait for a broken target");
         let kept = writer.pending.lines();
         assert!((5..30).contains(&kept), "{kept}");
         assert_eq!(writer.write_failed, 30 - kept as u64);
-        assert!(writer.finish(T0), "an end should not wait for a broken target");
         push(&mut logs[0], 30..31);
         writer.round(T0 + 1);
         assert!(sink.held().is_empty());
@@ -548,7 +585,10 @@ mod tests {
         }
         assert_eq!((requests(&sink.held()), torn(&sink.held()).len()), (vec![0, 1, 2, 3], 1));
         assert_eq!(sink.held()[300], b'\n');
-        assert_eq!(writer.close().written, 4);
+        push(&mut logs[0], 4..5);
+        writer.round(T0);
+        assert_eq!((requests(&sink.held()).len(), torn(&sink.held()).len()), (5, 1));
+        assert_eq!(writer.close().written, 5);
     }
 
     #[test]
@@ -564,7 +604,9 @@ mod tests {
 
     #[test]
     fn a_torn_line_of_an_earlier_process_is_ended_first() {
-        for (old, begin) in [(b"2026-11-2".as_slice(), b"2026-11-2\n2".as_slice()), (b"whole\n", b"whole\n2"), (b"", b"2")] {
+        for (old, begin) in
+            [(b"2026-11-2".as_slice(), b"2026-11-2\n2".as_slice()), (b"whole\n", b"whole\n2"), (b"", b"2")]
+        {
             let sink = Fake::new();
             sink.replace(old);
             let (mut writer, mut logs) = writer(&sink, 1, 64);
@@ -587,9 +629,17 @@ mod tests {
         }
         assert_eq!(gaps(&sink.held()), [(3, 0), (12, 0)]);
         let text = String::from_utf8(sink.held()).unwrap();
-        assert!(text.contains(" 12 lines lost between 2026-11-23T20:41:00.000Z and 2026-11-23T20:41:01.000Z: "), "{text}");
+        assert!(
+            text.contains(" 12 lines lost between 2026-11-23T20:41:00.000Z and 2026-11-23T20:41:01.000Z: "),
+            "{text}"
+        );
         assert!(writer.finish(at));
         assert_eq!(gaps(&sink.held()), [(3, 0), (12, 0), (9, 0)]);
+        let text = String::from_utf8(sink.held()).unwrap();
+        assert!(
+            text.contains(" 9 lines lost between 2026-11-23T20:41:01.000Z and 2026-11-23T20:41:01.750Z: "),
+            "{text}"
+        );
         assert_eq!(writer.close(), LogTotals { produced: 56, written: 32, dropped: 24, write_failed: 0 });
     }
 
@@ -657,7 +707,7 @@ mod tests {
                     _ => drop(writer.round(at)),
                 }
             }
-            let at_rest = random() % 2 == 0;
+            let at_rest = random() % 2 == 1;
             if at_rest {
                 sink.heal();
                 assert!(writer.finish(at));
@@ -676,7 +726,8 @@ mod tests {
                 assert!(torn(&file[..ended]).is_empty(), "seed {seed}");
             }
             if at_rest {
-                let told = files.iter().flat_map(|file| gaps(file)).fold((0, 0), |sum, gap| (sum.0 + gap.0, sum.1 + gap.1));
+                let told =
+                    files.iter().flat_map(|file| gaps(file)).fold((0, 0), |sum, gap| (sum.0 + gap.0, sum.1 + gap.1));
                 assert_eq!(told, (totals.dropped, totals.write_failed), "seed {seed}");
             }
         }

@@ -90,7 +90,7 @@ pub struct Limits {
     /// Unused connections kept per server and worker
     ///
     /// With 0 none is kept.
-    #[arg(long, value_name = "N", default_value = "64", value_parser = idle_connections)]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = idle_connections)]
     pub max_idle: usize,
 }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(config.limits.response(), http1::Limits::RESPONSE);
         let client = &config.limits.client;
         assert_eq!((client.max_body, client.buffer_size, client.backlog), (u64::MAX, 16 << 10, 4096));
-        assert_eq!((client.max_connections, config.limits.max_idle), (None, 64));
+        assert_eq!((client.max_connections, config.limits.max_idle), (None, 1024));
     }
 
     #[test]

@@ -96,6 +96,27 @@ reasons! {
     BadResponseBody, "bad-response-body", Upstream;
     /// The answer ended before its length (cut).
     UpstreamTruncated, "upstream-truncated", Upstream;
+    /// The origin's files cannot be read (500).
+    StoreFailed, "store-failed", Proxy;
+    /// The origin has run out of descriptors (503).
+    StoreBusy, "store-busy", Proxy;
+    /// A file became shorter while it was sent (cut).
+    FileCut, "file-cut", Proxy;
+}
+
+impl CloseReason {
+    /// The reason that goes with the status of a refused request head.
+    pub fn of_refusal(status: u16) -> CloseReason {
+        match status {
+            405 => CloseReason::BadMethod,
+            414 => CloseReason::TargetTooLong,
+            417 => CloseReason::BadExpectation,
+            431 => CloseReason::HeadTooLarge,
+            501 => CloseReason::BadCoding,
+            505 => CloseReason::BadVersion,
+            _ => CloseReason::BadRequest,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -100,13 +100,27 @@ mod tests {
 
     #[test]
     fn sizes_and_extensions() {
-        for (line, size) in [("5", 5), ("00F", 15), ("a;x", 10), ("1;x=y;z=\"a;\\\" b\"", 1), ("ffffffffffffffff", u64::MAX)] {
+        for (line, size) in
+            [("5", 5), ("00F", 15), ("a;x", 10), ("1;x=y;z=\"a;\\\" b\"", 1), ("ffffffffffffffff", u64::MAX)]
+        {
             assert_eq!(parse_line(line.as_bytes()), Ok(size), "{line}");
         }
         for bad in ["", " 5", "5 ", "0x5", "+5", "-1", "5,", "g", "11111111111111111", "5\r", "5\t;x"] {
             assert_eq!(parse_line(bad.as_bytes()), Err(Fault::BadChunkSize), "{bad:?}");
         }
-        for bad in ["5;", "5;=x", "5;a=", "5;a=\"x", "5;a=\"x\\\"", "5; a", "5;a b", "5;a=\"\x01\"", "5;a\r", "5;a=\"x\"y", "5;\n"] {
+        for bad in [
+            "5;",
+            "5;=x",
+            "5;a=",
+            "5;a=\"x",
+            "5;a=\"x\\\"",
+            "5; a",
+            "5;a b",
+            "5;a=\"\x01\"",
+            "5;a\r",
+            "5;a=\"x\"y",
+            "5;\n",
+        ] {
             assert_eq!(parse_line(bad.as_bytes()), Err(Fault::BadChunkExtension), "{bad:?}");
         }
     }

@@ -110,7 +110,8 @@ mod tests {
     fn an_answer_reads_back() {
         let mut out = Vec::new();
         let date = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-        let head = answer(&mut out, 503, Shape { head: false, persist: Persist::Close }, date, b"Retry-After: 1\r\n", "no\n");
+        let head =
+            answer(&mut out, 503, Shape { head: false, persist: Persist::Close }, date, b"Retry-After: 1\r\n", "no\n");
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\nDate: "));
         assert!(text.ends_with("Content-Length: 3\r\nConnection: close\r\n\r\nno\n"));

@@ -65,7 +65,11 @@ pub struct RequestHead<'s, 'b> {
 }
 
 /// Judges `bytes`, one whole head as [`crate::http1::HeadScan`] found it, without empty lines before it.
-pub fn parse<'s, 'b>(bytes: &'b [u8], space: &'s mut FieldSpace<'b>, limits: &Limits) -> Result<RequestHead<'s, 'b>, Fault> {
+pub fn parse<'s, 'b>(
+    bytes: &'b [u8],
+    space: &'s mut FieldSpace<'b>,
+    limits: &Limits,
+) -> Result<RequestHead<'s, 'b>, Fault> {
     let line = request_line(bytes, limits)?;
     let FieldSpace { headers, known } = space;
     let mut request = httparse::Request::new(&mut []);
@@ -202,7 +206,9 @@ fn version_fault(line: &[u8]) -> Fault {
         return Fault::BadRequestLine;
     }
     match parts[2] {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => Fault::UnknownVersion,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Fault::UnknownVersion
+        }
         _ => Fault::BadVersion,
     }
 }

@@ -54,8 +54,11 @@ pub fn parse<'s, 'b>(
     let FieldSpace { headers, known } = space;
     let mut response = httparse::Response::new(&mut []);
     let room = limits.fields.min(headers.len());
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut headers[..room]);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut headers[..room],
+    );
     match parsed {
         Ok(httparse::Status::Complete(n)) if n == bytes.len() => {}
         Ok(_) => return Err(Fault::BadFieldName),
@@ -154,10 +157,22 @@ mod tests {
 
     #[test]
     fn status_lines() {
-        for good in ["HTTP/1.1 200 OK", "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.0 404 Not Found", "HTTP/1.1 599 \u{e4}"] {
+        for good in
+            ["HTTP/1.1 200 OK", "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.0 404 Not Found", "HTTP/1.1 599 \u{e4}"]
+        {
             assert_eq!(fault(&format!("{good}\r\n\r\n")), None, "{good}");
         }
-        for bad in ["HTTP/1.1 20 OK", "HTTP/1.1 2000 OK", "HTTP/1.1  200 OK", "HTTP/2 200 OK", "200 OK", "HTTP/1.1 2x0 OK", "", "HTTP/1.1 200\tOK", "HTTP/1.1 200 \x01"] {
+        for bad in [
+            "HTTP/1.1 20 OK",
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.1  200 OK",
+            "HTTP/2 200 OK",
+            "200 OK",
+            "HTTP/1.1 2x0 OK",
+            "",
+            "HTTP/1.1 200\tOK",
+            "HTTP/1.1 200 \x01",
+        ] {
             assert_eq!(fault(&format!("{bad}\r\n\r\n")), Some(Fault::BadStatusLine), "{bad}");
         }
         assert_eq!(fault("HTTP/1.1 600 X\r\n\r\n"), Some(Fault::BadStatus));

@@ -31,7 +31,10 @@ impl<'b> Target<'b> {
 
     fn absolute(bytes: &'b [u8]) -> Result<Self, Fault> {
         let after = |scheme: &[u8]| {
-            bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)).then(|| &bytes[scheme.len()..])
+            bytes
+                .get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+                .then(|| &bytes[scheme.len()..])
         };
         let hierarchy = after(b"http://").or_else(|| after(b"https://")).ok_or(Fault::BadTarget)?;
         let end = hierarchy.iter().position(|byte| b"/?".contains(byte)).unwrap_or(hierarchy.len());
@@ -118,7 +121,20 @@ mod tests {
         assert_eq!(forwarded(Method::Get, b"http://a").unwrap(), b"/");
         assert_eq!(forwarded(Method::Options, b"http://a").unwrap(), b"*");
         assert_eq!(forwarded(Method::Options, b"*").unwrap(), b"*");
-        for bad in [&b""[..], b"*", b"a:80", b"x", b"ftp://a/", b"http://", b"http:///x", b"http://u@a/", b"/a b", b"/#f", b"/\xff", b"/\x7f"] {
+        for bad in [
+            &b""[..],
+            b"*",
+            b"a:80",
+            b"x",
+            b"ftp://a/",
+            b"http://",
+            b"http:///x",
+            b"http://u@a/",
+            b"/a b",
+            b"/#f",
+            b"/\xff",
+            b"/\x7f",
+        ] {
             assert_eq!(forwarded(Method::Get, bad.to_vec().leak()), Err(Fault::BadTarget), "{bad:?}");
         }
     }
@@ -128,7 +144,10 @@ mod tests {
         for good in ["a", "a.example:8080", "127.0.0.1", "[::1]", "[2001:db8::1]:443", "a:", "a%20b", "a_b"] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
-        for bad in ["", ":80", "a b", "a,b", "a/b", "u@a", "a:65536", "a:8x", "[::1", "[x]", "[]", "a:80:80", "a%2", "[::1]x", "a\\b"] {
+        for bad in [
+            "", ":80", "a b", "a,b", "a/b", "u@a", "a:65536", "a:8x", "[::1", "[x]", "[]", "a:80:80", "a%2", "[::1]x",
+            "a\\b",
+        ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
         assert!(!is_authority(&[b'a'; MAX_AUTHORITY + 1]));

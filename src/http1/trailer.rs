@@ -6,10 +6,37 @@ use crate::http1::{Fault, MAX_FIELDS};
 
 /// Names that are dropped from trailers (RFC 9110 §6.5.1), besides all `If-*` and `X-Forwarded-*`. Lower case, sorted.
 const FORBIDDEN: &[&str] = &[
-    "age", "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range", "content-type",
-    "cookie", "date", "expect", "expires", "forwarded", "host", "keep-alive", "location", "max-forwards", "proxy-authenticate",
-    "proxy-authorization", "proxy-connection", "range", "retry-after", "set-cookie", "te", "trailer", "transfer-encoding",
-    "upgrade", "vary", "via", "warning", "www-authenticate",
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "via",
+    "warning",
+    "www-authenticate",
 ];
 
 /// Writes the trailer section `bytes`, whole with its empty line, to `out` as it may be forwarded.
@@ -32,7 +59,9 @@ pub fn filter(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
 
 fn is_allowed(name: &[u8]) -> bool {
     let starts = |with: &str| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
-    !starts("if-") && !starts("x-forwarded-") && !FORBIDDEN.iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
+    !starts("if-")
+        && !starts("x-forwarded-")
+        && !FORBIDDEN.iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 #[cfg(test)]

@@ -156,7 +156,8 @@ impl<S> Link<S> {
     pub fn is_quiet<I: Io<Stream = S>>(&mut self, io: &mut I) -> bool {
         if self.is_readable() {
             let mut probe = [0];
-            let drained = io.recv(&mut self.stream, &mut probe).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            let drained =
+                io.recv(&mut self.stream, &mut probe).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
             self.readable = false;
             if !drained {
                 self.side = Side::Broken;

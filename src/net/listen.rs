@@ -32,7 +32,8 @@ pub fn listen(address: &Address, options: Options) -> io::Result<Listener> {
             Ok(Listener::Tcp(mio::net::TcpListener::from_std(socket.into())))
         }
         Address::Unix(path) => {
-            let stale = || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            let stale =
+                || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
             match mio::net::UnixListener::bind(path) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && stale() => {
                     std::fs::remove_file(path)?;

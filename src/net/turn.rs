@@ -22,13 +22,13 @@ impl<A: App, I: Io> Worker<A, I> {
         for _ in 0..MAX_CALLS {
             let effects = self.advance(slot, expired);
             expired = false;
-            let failed = self.settle(slot, effects.upstream);
+            let decided = self.settle(slot, effects.upstream);
             let news = self.flush(slot, &effects);
             if let Some(close) = effects.close {
                 return self.close(slot, close);
             }
             let again = effects.again_when_drained && self.down(slot).drained();
-            if !(again || failed || news) {
+            if !(again || decided || news) {
                 return self.rest(slot);
             }
         }
@@ -92,7 +92,7 @@ impl<A: App, I: Io> Worker<A, I> {
 
     // ---- settle: the upstream link
 
-    /// Performs the wish. True if it failed at once, which the app should hear.
+    /// Performs the wish. True if a dial was decided at once, for good or bad: the app's deadline depends on which.
     fn settle(&mut self, slot: u32, wish: Wish) -> bool {
         match wish {
             Wish::Stay => false,
@@ -152,7 +152,7 @@ impl<A: App, I: Io> Worker<A, I> {
             if idle.until > self.now.mono {
                 self.upstreams[idle.slot as usize].session = Some(slot);
                 self.sessions[slot as usize].uplink = Attached::To(idle.slot);
-                return false;
+                return true;
             }
             self.upstreams.remove(idle.slot as usize);
         }

@@ -145,7 +145,14 @@ pub struct Worker<A: App, I: Io> {
 }
 
 impl<A: App, I: Io> Worker<A, I> {
-    pub fn new(app: A, mut io: I, servers: Vec<Address>, log: Box<dyn AccessLog + Send>, remote: Remote, settings: Settings) -> Self {
+    pub fn new(
+        app: A,
+        mut io: I,
+        servers: Vec<Address>,
+        log: Box<dyn AccessLog + Send>,
+        remote: Remote,
+        settings: Settings,
+    ) -> Self {
         let now = io.now();
         let ready = vec![false; io.listeners() as usize];
         Worker {
@@ -199,12 +206,11 @@ impl<A: App, I: Io> Worker<A, I> {
     }
 
     fn may_wait(&self) -> Option<Micros> {
-        let accepts = self.ready.contains(&true) && self.sessions.len() < self.settings.max_sessions;
-        if !self.first.is_empty() || !self.second.is_empty() || (accepts && self.accept_after <= self.now.mono) {
+        if !self.first.is_empty() || !self.second.is_empty() || self.accepts() {
             return Some(0);
         }
         let mut until = self.wheel.next().unwrap_or(NEVER).min(self.drain_ends);
-        if accepts {
+        if self.accept_after > self.now.mono {
             until = until.min(self.accept_after);
         }
         if !self.idle.is_empty() {
@@ -320,6 +326,11 @@ impl<A: App, I: Io> Worker<A, I> {
 
     // ---- accepting
 
+    /// Is a client waiting that may come in now?
+    fn accepts(&self) -> bool {
+        self.ready.contains(&true) && self.sessions.len() < self.settings.max_sessions && self.now.mono >= self.accept_after
+    }
+
     fn accept(&mut self) {
         for listener in 0..self.ready.len() {
             let mut budget = ACCEPT_BUDGET;
@@ -387,7 +398,9 @@ impl<A: App, I: Io> Worker<A, I> {
         if self.drain == Drain::No {
             // Who has connected is served; who comes now gets refused by the kernel and can go elsewhere.
             self.ready.fill(true);
-            self.accept();
+            while self.accepts() {
+                self.accept();
+            }
             self.io.close_listeners();
             self.ready.fill(false);
             self.drain_ends = self.now.mono.saturating_add(self.settings.drain);
@@ -404,7 +417,9 @@ impl<A: App, I: Io> Worker<A, I> {
 pub(super) fn dial_error(error: &io::Error) -> DialError {
     use rustix::io::Errno;
     match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::AGAIN) => DialError::NoSocket,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::AGAIN) => {
+            DialError::NoSocket
+        }
         _ => DialError::Refused,
     }
 }

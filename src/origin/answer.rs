@@ -108,8 +108,8 @@ pub(super) fn respond<S: Store>(
 }
 
 impl Sheet<'_> {
-    /// A page that says a status and, of an exchange that ends badly, the words of the access log. A 404 says nothing more: what is
-    /// hidden must look like what is not there.
+    /// A page that says a status and, of an exchange that ends badly, the words of the access log. A 404 says nothing
+    /// more: what is hidden must look like what is not there.
     pub fn page<F>(&mut self, status: u16, end: CloseReason, detail: &'static str) -> Reply<F> {
         let words: [&str; 5] = match (end, detail) {
             (CloseReason::Done, _) => [""; 5],
@@ -175,8 +175,8 @@ impl Sheet<'_> {
     /// To the same path with a slash, so that relative links of the directory's page lead into it.
     fn redirect<F>(&mut self, path: &RelativePath, query: &[u8]) -> Reply<F> {
         self.begin(301);
-        // Only a path: the host is whatever the client called us. It begins with exactly one slash, so that it can name no other
-        // host. The query is of visible ASCII, as every target is.
+        // Only a path: the host is whatever the client called us. It begins with exactly one slash, so that it can name
+        // no other host. The query is of visible ASCII, as every target is.
         let _ = write!(self.out, "Location: /{}/", path.encoded());
         self.out.extend_from_slice(query);
         self.out.extend_from_slice(b"\r\n");

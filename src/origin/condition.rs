@@ -6,7 +6,8 @@ use crate::http1::field::trim;
 use crate::origin::store::Meta;
 use httpdate::HttpDate;
 
-/// A strong entity tag with its quotes: `"inode-length-seconds.nanos"`, each in hex. Files that differ in any of them differ.
+/// A strong entity tag with its quotes: `"inode-length-seconds.nanos"`, each in hex. Files that differ in any of them
+/// differ.
 #[derive(Clone, Copy, Debug)]
 pub struct ETag {
     bytes: [u8; ETag::MOST],
@@ -63,7 +64,8 @@ pub enum Verdict {
     Failed,
 }
 
-/// Evaluates the conditions in the order of RFC 9110 §13.2.2; its steps are numbered. (Step 5, If-Range, comes with ranges.)
+/// Evaluates the conditions in the order of RFC 9110 §13.2.2; its steps are numbered. (Step 5, If-Range, comes with
+/// ranges.)
 pub fn judge(fields: &Fields<'_, '_>, tag: &ETag, modified: HttpDate) -> Verdict {
     let conditional = |name: &[u8]| name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
     if !fields.iter().any(|field| conditional(field.name)) {
@@ -100,15 +102,16 @@ fn matches(fields: &Fields<'_, '_>, name: &str, same: impl Fn(bool, &[u8]) -> bo
     lines(fields, name).any(|value| value == b"*" || tags(value).any(|(weak, tag)| same(weak, tag)))
 }
 
-/// The one date of a field. None if it is no date or there are more than one: then the field is ignored (§13.1.3, §13.1.4).
+/// The one date of a field. None if it is no date or there are more than one: then the field is ignored (§13.1.3,
+/// §13.1.4).
 fn date(fields: &Fields<'_, '_>, name: &str) -> Option<HttpDate> {
     let mut lines = lines(fields, name);
     let (first, None) = (lines.next()?, lines.next()) else { return None };
     std::str::from_utf8(first).ok()?.parse().ok()
 }
 
-/// The entity tags of a list, each whether it is weak and its opaque part with the quotes (§8.8.3). Commas may stand inside of a
-/// tag, so the list is not split at them. Ends at the first malformed element.
+/// The entity tags of a list, each whether it is weak and its opaque part with the quotes (§8.8.3). Commas may stand
+/// inside of a tag, so the list is not split at them. Ends at the first malformed element.
 fn tags(value: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
     let mut rest = value;
     std::iter::from_fn(move || {
@@ -132,7 +135,7 @@ mod tests {
     use crate::http1::{Limits, request};
 
     const META: Meta = Meta { length: 0x1f, seconds: 784_111_777, nanos: 16, inode: 0xa };
-    const TAG: &str = "\"a-1f-2ebca921.10\"";
+    const TAG: &str = "\"a-1f-2ebc98a1.10\"";
     const EXACT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
 
@@ -167,7 +170,11 @@ mod tests {
             (String::new(), Serve),
         ] {
             assert_eq!(verdict(&format!("If-None-Match: {value}\r\n")), expected, "{value}");
-            assert_eq!(verdict(&format!("if-none-match: {value}\r\nIf-Modified-Since: {EXACT}\r\n")), expected, "{value}");
+            assert_eq!(
+                verdict(&format!("if-none-match: {value}\r\nIf-Modified-Since: {EXACT}\r\n")),
+                expected,
+                "{value}"
+            );
         }
         assert_eq!(verdict(&format!("If-None-Match: \"x\"\r\nIf-None-Match: {TAG}\r\n")), NotModified);
     }

@@ -77,7 +77,9 @@ impl Store for DemoStore {
             b"index.html" => self.front(head),
             b"echo" => Page { status: 200, media: TEXT, fields: FRESH_ECHO, body: echo(head) },
             other => match bytes_wanted(other) {
-                Some(length) => return Ok(Opened::File { file: (), meta: Meta { length, seconds: CHANGED, nanos: 0, inode: 0 } }),
+                Some(length) => {
+                    return Ok(Opened::File { file: (), meta: Meta { length, seconds: CHANGED, nanos: 0, inode: 0 } });
+                }
                 None => self.not_here(head),
             },
         };
@@ -112,9 +114,10 @@ fn echo(head: &RequestHead<'_, '_>) -> Vec<u8> {
 }
 
 fn wants_html(head: &RequestHead<'_, '_>) -> bool {
-    head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"accept")).any(|field| {
-        memchr::memmem::find(&field.value.to_ascii_lowercase(), b"text/html").is_some()
-    })
+    head.fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case(b"accept"))
+        .any(|field| memchr::memmem::find(&field.value.to_ascii_lowercase(), b"text/html").is_some())
 }
 
 /// What the client calls this server.

@@ -26,13 +26,14 @@ pub(super) struct Exchange<F> {
     given_before: u64,
 }
 
-/// The file has fewer bytes than its answer announced, or they cannot be read. The word tells which. Such an answer is neither
-/// padded nor ended as if it were complete.
+/// The file has fewer bytes than its answer announced, or they cannot be read. The word tells which. Such an answer is
+/// neither padded nor ended as if it were complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut(pub &'static str);
 
 impl<F> Exchange<F> {
-    /// An exchange of `client` whose first byte was seen at `begun`, on a down flow that has given `given` bytes before.
+    /// An exchange of `client` whose first byte was seen at `begun`, on a down flow that has given `given` bytes
+    /// before.
     pub fn new(client: Peer, begun: Now, given: u64) -> Self {
         Exchange {
             record: AccessRecord::new(begun.unix, client),
@@ -137,7 +138,12 @@ impl<F> Exchange<F> {
     ///
     /// # Errors
     /// [`Cut`]: the file ended early or could not be read.
-    pub fn fill<S: Store<File = F>>(&mut self, store: &mut S, down: &mut Flow, pool: &mut BufferPool) -> Result<(), Cut> {
+    pub fn fill<S: Store<File = F>>(
+        &mut self,
+        store: &mut S,
+        down: &mut Flow,
+        pool: &mut BufferPool,
+    ) -> Result<(), Cut> {
         if self.owed_at < self.owed.len() {
             self.owed_at += down.push(pool, &self.owed[self.owed_at..]);
             if self.owed_at < self.owed.len() {
@@ -173,7 +179,9 @@ pub(super) fn body_part(body: &mut Body, bytes: &[u8]) -> Result<usize, Fault> {
     loop {
         match body.next(&bytes[at..])? {
             Piece::NeedMore | Piece::End => return Ok(at),
-            Piece::Data(n) | Piece::Chunk { len: n, .. } | Piece::LastChunk { len: n } | Piece::Trailers { len: n } => at += n,
+            Piece::Data(n) | Piece::Chunk { len: n, .. } | Piece::LastChunk { len: n } | Piece::Trailers { len: n } => {
+                at += n;
+            }
             Piece::ChunkEnd => at += 2,
         }
     }

@@ -1,8 +1,9 @@
 //! L3: the origin server as a pure application: answers requests from a [`Store`], and never dials.
 //!
-//! [`session`] waits for heads and carries exchanges to their end; [`answer`] decides what a request gets, with the help of [`path`]
-//! (which name it means), [`condition`] (whether the client has it already) and [`media`]; [`exchange`] feeds the answer to the
-//! flow; [`store`] is the seam to the content. [`demo`] is a store that needs no files.
+//! `session` waits for heads and carries exchanges to their end; `answer` decides what a request gets, with the
+//! help of [`path`] (which name it means), `condition` (whether the client has it already) and `media`;
+//! `exchange` feeds the answer to the flow; [`store`] is the seam to the content. [`demo`] is a store that needs no
+//! files.
 
 mod answer;
 mod condition;
@@ -13,7 +14,7 @@ pub mod path;
 mod session;
 pub mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use demo::DemoStore;
 pub use path::RelativePath;
@@ -39,7 +40,8 @@ pub struct Settings {
     /// Between two writes to a client that takes its answer slowly.
     pub client_write: Micros,
     pub request: Limits,
-    /// Content of a request body, in bytes, that is read and dropped to keep the connection. After more the connection ends.
+    /// Content of a request body, in bytes, that is read and dropped to keep the connection. After more the connection
+    /// ends.
     pub max_drained: u64,
 }
 

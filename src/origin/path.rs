@@ -25,7 +25,8 @@ pub enum PathFault {
     Nul,
     /// `%2F`: a slash that would become a separator only after decoding.
     EncodedSlash,
-    /// A `..` segment under any encoding. Clients resolve their dots before they ask (RFC 3986 §5.2.4); who sends them probes.
+    /// A `..` segment under any encoding. Clients resolve their dots before they ask (RFC 3986 §5.2.4); who sends them
+    /// probes.
     DotDot,
     /// `//`: one resource has one name, so that caches and rules in front of this server see the same paths as it does.
     EmptySegment,
@@ -114,8 +115,8 @@ impl RelativePath {
         std::str::from_utf8(&name[dot + 1..]).ok()
     }
 
-    /// The path as it stands in a URI, without a leading slash. Encoded anew, so that no byte of it can mean anything else:
-    /// neither a second slash at the start nor a backslash that a browser would take for one.
+    /// The path as it stands in a URI, without a leading slash. Encoded anew, so that no byte of it can mean anything
+    /// else: neither a second slash at the start nor a backslash that a browser would take for one.
     pub fn encoded(&self) -> impl fmt::Display {
         percent_encode(&self.bytes, PATH)
     }

@@ -1,6 +1,7 @@
 //! A client connection: waits for a request's head, begins its exchange, and sees it through to the log.
 
 use crate::base::{Micros, Now, Peer};
+use crate::engine::record::Part;
 use crate::engine::{Close, CloseReason, Drain, Flow, Side, Turn};
 use crate::http1::body::MAX_TRAILERS;
 use crate::http1::encode::{Persist, Shape};
@@ -31,7 +32,8 @@ pub struct Session<F> {
     moved: Moved,
 }
 
-/// What counts as progress of an exchange: bytes that the client took or, once it has taken all there are, bytes that it sent.
+/// What counts as progress of an exchange: bytes that the client took or, once it has taken all there are, bytes that
+/// it sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moved {
     Given(u64),
@@ -48,8 +50,8 @@ impl Moved {
 enum Step {
     /// It goes on.
     Wait,
-    /// There is none, or it is complete: another one may begin.
-    Next,
+    /// It is complete, and another one may follow.
+    Done,
     /// It is over, and the connection with it.
     Over(Close),
 }
@@ -63,16 +65,7 @@ struct Refusal {
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        let end = match fault.status() {
-            405 => CloseReason::BadMethod,
-            414 => CloseReason::TargetTooLong,
-            417 => CloseReason::BadExpectation,
-            431 => CloseReason::HeadTooLarge,
-            501 => CloseReason::BadCoding,
-            505 => CloseReason::BadVersion,
-            _ => CloseReason::BadRequest,
-        };
-        Refusal { status: fault.status(), end, detail: fault.word() }
+        Refusal { status: fault.status(), end: CloseReason::of_refusal(fault.status()), detail: fault.word() }
     }
 }
 
@@ -90,8 +83,9 @@ impl<F> Session<F> {
         }
     }
 
-    /// When the client has been waited for long enough. A stalled reader is noticed between one and two spans after its last byte,
-    /// because what the loop sends after a turn is seen in the next one.
+    /// When the client has been waited for long enough, in microseconds of the monotonic clock. A stalled reader is
+    /// noticed between one and two spans after its last byte, because what the loop sends after a turn is seen in the
+    /// next one.
     pub(super) fn deadline(&self, settings: &Settings, down: &Flow) -> Micros {
         let span = match self.exchange {
             Some(_) if down.drained() => settings.client_body,
@@ -107,16 +101,23 @@ impl<F> Session<F> {
         turn.expired && turn.now.mono >= self.deadline(settings, turn.down)
     }
 
-    /// One turn: an exchange under way is looked at; if none is (any more), the next head is looked for; whatever is owed then is put
-    /// into the flow.
+    /// One call: an exchange under way is looked at, else the next head is looked for; then what is owed is put into
+    /// the flow.
     pub(super) fn advance<S: Store<File = F>>(&mut self, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
-        match self.look(&shop.settings, turn) {
-            Step::Wait => {}
-            Step::Next => {
-                self.finish(shop, turn);
-                self.receive(shop, turn);
+        if self.exchange.is_none() {
+            self.receive(shop, turn);
+        } else {
+            match self.look(&shop.settings, turn) {
+                Step::Wait => {}
+                Step::Done => {
+                    self.finish(shop, turn);
+                    // What was pipelined, or an end, is looked at in the next call: one exchange a call keeps calls
+                    // short.
+                    let more = !turn.up.raw().is_empty() || turn.client != Side::Open || turn.drain != Drain::No;
+                    turn.effects.again_when_drained = more;
+                }
+                Step::Over(close) => self.end(close, shop, turn),
             }
-            Step::Over(close) => self.end(close, shop, turn),
         }
         self.fill(shop, turn);
     }
@@ -124,21 +125,24 @@ impl<F> Session<F> {
     // ---- an exchange under way
 
     fn look(&mut self, settings: &Settings, turn: &mut Turn<'_>) -> Step {
-        let Some(exchange) = &mut self.exchange else { return Step::Next };
+        let Some(exchange) = &mut self.exchange else { return Step::Wait };
         exchange.drop_body(turn.up, settings.max_drained);
-        make_room(turn.up, settings.request.head.max(MAX_TRAILERS));
+        if !exchange.body.is_done() {
+            make_room(turn.up, settings.request.head.max(MAX_TRAILERS));
+        }
         if turn.client == Side::Ended && !exchange.body.is_done() && !exchange.body.is_until_close() {
             exchange.blame(CloseReason::ClientClosed, "");
             exchange.ignore_the_rest();
         }
         if turn.down.drained() && exchange.owes_nothing() {
             if !exchange.persist {
-                // Unread bytes would make the system reset the connection, and the client might lose the answer (RFC 9112 §9.6).
+                // Unread bytes would make the system reset the connection, and the client might lose the answer (RFC
+                // 9112 §9.6).
                 let clean = turn.client != Side::Open || (exchange.body.is_done() && turn.up.raw().is_empty());
                 return Step::Over(if clean { Close::Finish } else { Close::Linger });
             }
             if exchange.body.is_done() {
-                return Step::Next;
+                return Step::Done;
             }
         }
         let cut = match (turn.client, turn.drain) {
@@ -159,7 +163,7 @@ impl<F> Session<F> {
         if !self.expired(settings, turn) {
             return Step::Wait;
         }
-        let Some(exchange) = &mut self.exchange else { return Step::Next };
+        let Some(exchange) = &mut self.exchange else { return Step::Wait };
         if turn.down.drained() {
             exchange.blame(CloseReason::ClientBodyTimeout, "");
             Step::Over(Close::Linger)
@@ -172,7 +176,7 @@ impl<F> Session<F> {
     fn fill<S: Store<File = F>>(&mut self, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
         let Some(exchange) = &mut self.exchange else { return };
         if let Err(Cut(word)) = exchange.fill(&mut shop.store, turn.down, turn.pool) {
-            exchange.blame(CloseReason::UpstreamTruncated, word);
+            exchange.blame(CloseReason::FileCut, word);
             self.end(Close::Reset, shop, turn);
         } else {
             turn.effects.again_when_drained = !turn.down.drained();
@@ -192,6 +196,10 @@ impl<F> Session<F> {
     /// Ends the connection and any exchange on it.
     fn end<S: Store<File = F>>(&mut self, close: Close, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
         self.finish(shop, turn);
+        if close == Close::Reset {
+            // What the record does not count must not be sent any more.
+            turn.down.clear();
+        }
         turn.effects.close = Some(close);
     }
 
@@ -200,8 +208,9 @@ impl<F> Session<F> {
     fn receive<S: Store<File = F>>(&mut self, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
         self.skip_empty_lines(turn.up);
         let raw = turn.up.raw();
-        if raw.is_empty() {
+        if matches!(raw, [] | [b'\r']) {
             if turn.client != Side::Open || turn.drain != Drain::No || self.expired(&shop.settings, turn) {
+                turn.up.clear();
                 turn.effects.close = Some(Close::Finish);
             }
             return;
@@ -261,7 +270,12 @@ impl<F> Session<F> {
     // ---- beginning an exchange
 
     /// The first `len` received bytes are a head: judges and answers it.
-    fn begin<S: Store<File = F>>(&mut self, len: usize, shop: &mut Shop<S>, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    fn begin<S: Store<File = F>>(
+        &mut self,
+        len: usize,
+        shop: &mut Shop<S>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
         let (bytes, rest) = turn.up.raw().split_at(len);
         let mut space = FieldSpace::new();
         let head = request::parse(bytes, &mut space, &shop.settings.request)?;
@@ -296,9 +310,10 @@ impl<F> Session<F> {
                 exchange
             }
         };
-                exchange.ignore_the_rest();
+        exchange.ignore_the_rest();
         exchange.drop_body(turn.up, 0);
-        let shape = Shape { head: false, persist: Persist::Close };
+        let to_head = exchange.record.part(Part::Line).starts_with(b"HEAD ");
+        let shape = Shape { head: to_head, persist: Persist::Close };
         let reply = shop.desk.sheet(turn.now.unix, shape).page(refusal.status, refusal.end, refusal.detail);
         self.answer(exchange, reply, shop, turn);
     }
@@ -335,8 +350,8 @@ impl<F> Session<F> {
 /// May another request follow this one?
 fn keeps(head: &RequestHead<'_, '_>, body: &Body, settings: &Settings) -> bool {
     let announced = if let Framing::Length(length) = head.framing { length } else { body.content() };
-    // Who waits for 100 (Continue) and gets a final answer may or may not send the body (RFC 9110 §10.1.1), so nothing after it
-    // can be told apart.
+    // Who waits for 100 (Continue) and gets a final answer may or may not send the body (RFC 9110 §10.1.1), so nothing
+    // after it can be told apart.
     let certain = body.is_done() || !head.expect_continue;
     head.persist && certain && announced <= settings.max_drained
 }

@@ -5,9 +5,9 @@ use crate::origin::path::RelativePath;
 
 /// A source of content. The origin owns paths, conditions and HTTP; the store owns names, bytes and their dates.
 ///
-/// Both calls may block for now. Nothing of the origin's state changes between asking and being answered: a request stays
-/// unjudged in its flow until `open` has answered, a `read` names its own offset. So an answer "not yet" can be added to both
-/// without another change than to return from the turn.
+/// Both calls may block for now. Nothing of the origin's state changes between asking and being answered: a request
+/// stays unjudged in its flow until `open` has answered, a `read` names its own offset. So an answer "not yet" can be
+/// added to both without another change than to return from the turn.
 pub trait Store {
     /// An open file. Dropped when its answer was sent or given up.
     type File;

@@ -77,9 +77,8 @@ impl Exchange {
         let pass = self.judge(&head, &shop.settings, turn.drain);
         let Ok(toward) = pass else { return self.fail(Failure::of_response(Fault::TooManyInterim), shop, turn) };
         shop.scratch.clear();
-        let rebuilt = toward.is_some_and(|toward| {
-            rewrite::response(&mut shop.scratch, &head, toward, shop.date.at(turn.now.unix))
-        });
+        let rebuilt = toward
+            .is_some_and(|toward| rewrite::response(&mut shop.scratch, &head, toward, shop.date.at(turn.now.unix)));
         let interim = head.is_interim();
         match (toward, rebuilt) {
             (None, _) => turn.down.skip(len),
@@ -101,13 +100,22 @@ impl Exchange {
     }
 
     /// Draws the consequences of a head. `Ok(None)`: it is not for this client.
-    fn judge(&mut self, head: &ResponseHead<'_, '_>, settings: &Settings, drain: Drain) -> Result<Option<Toward>, Fault> {
+    fn judge(
+        &mut self,
+        head: &ResponseHead<'_, '_>,
+        settings: &Settings,
+        drain: Drain,
+    ) -> Result<Option<Toward>, Fault> {
         let silent = Toward { persist: Persist::Silent, strip_chunks: false };
         if head.is_interim() {
             self.cycle.response(Event::Interim);
             self.interim += 1;
             self.expects &= head.status != 100;
-            return if self.interim > MAX_INTERIM { Err(Fault::TooManyInterim) } else { Ok((!self.old_client).then_some(silent)) };
+            return if self.interim > MAX_INTERIM {
+                Err(Fault::TooManyInterim)
+            } else {
+                Ok((!self.old_client).then_some(silent))
+            };
         }
         self.record.status = head.status;
         if head.status == 101 {
@@ -117,7 +125,8 @@ impl Exchange {
         }
         let strip = self.old_client && head.coded;
         let rest_refused = self.cycle.request == Half::Body && (!head.persist || self.expects);
-        self.persist &= drain == Drain::No && head.framing != Framing::UntilClose && !(strip && head.framing == Framing::Chunked);
+        self.persist &=
+            drain == Drain::No && head.framing != Framing::UntilClose && !(strip && head.framing == Framing::Chunked);
         self.persist &= !rest_refused;
         self.chunks = if strip { Chunks::Strip } else { Chunks::Keep };
         self.reuse = head.persist.then(|| match head.keep_alive {

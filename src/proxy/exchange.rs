@@ -185,7 +185,9 @@ impl Exchange {
             }
         }
         match turn.client {
-            Side::Ended if self.cycle.request == Half::Body => self.end_now(CloseReason::ClientClosed, Close::Finish, turn),
+            Side::Ended if self.cycle.request == Half::Body => {
+                self.end_now(CloseReason::ClientClosed, Close::Finish, turn);
+            }
             Side::Broken => self.end_now(CloseReason::ClientReset, Close::Finish, turn),
             _ => {}
         }
@@ -221,7 +223,14 @@ impl Exchange {
     }
 
     /// An answer of our own, if none has begun. Returns false if one has.
-    pub(super) fn answer_locally(&mut self, status: u16, reason: CloseReason, text: &str, shop: &mut Shop, turn: &mut Turn<'_>) {
+    pub(super) fn answer_locally(
+        &mut self,
+        status: u16,
+        reason: CloseReason,
+        text: &str,
+        shop: &mut Shop,
+        turn: &mut Turn<'_>,
+    ) {
         self.record.status = status;
         self.record.end = reason;
         let whole = self.cycle.request == Half::Done;

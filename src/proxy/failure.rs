@@ -22,8 +22,11 @@ impl Failure {
         let status = match reason {
             CloseReason::ClientHeadTimeout | CloseReason::ClientBodyTimeout => 408,
             CloseReason::BodyTooLarge => 413,
-            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained => 503,
-            CloseReason::UpstreamConnectTimeout | CloseReason::UpstreamTimeout | CloseReason::UpstreamWriteTimeout => 504,
+            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained | CloseReason::StoreBusy => 503,
+            CloseReason::StoreFailed | CloseReason::FileCut => 500,
+            CloseReason::UpstreamConnectTimeout | CloseReason::UpstreamTimeout | CloseReason::UpstreamWriteTimeout => {
+                504
+            }
             _ if reason.guilty() == Guilty::Upstream => 502,
             _ => 400,
         };
@@ -32,16 +35,7 @@ impl Failure {
 
     /// A head that is refused.
     pub fn of_request(fault: Fault) -> Failure {
-        let reason = match fault.status() {
-            405 => CloseReason::BadMethod,
-            414 => CloseReason::TargetTooLong,
-            417 => CloseReason::BadExpectation,
-            431 => CloseReason::HeadTooLarge,
-            501 => CloseReason::BadCoding,
-            505 => CloseReason::BadVersion,
-            _ => CloseReason::BadRequest,
-        };
-        Failure { reason, detail: fault.word(), status: fault.status() }
+        Failure { reason: CloseReason::of_refusal(fault.status()), detail: fault.word(), status: fault.status() }
     }
 
     /// A body that is refused.
@@ -202,7 +196,11 @@ mod tests {
         for reason in CloseReason::ALL {
             let failure = Failure::new(*reason);
             assert!(!encode::reason(failure.status).is_empty(), "{reason:?}");
-            assert_eq!(failure.status == 502 || failure.status == 504, reason.guilty() == Guilty::Upstream, "{reason:?}");
+            assert_eq!(
+                failure.status == 502 || failure.status == 504,
+                reason.guilty() == Guilty::Upstream,
+                "{reason:?}"
+            );
         }
         let text = Failure::of_request(Fault::BareLf).text();
         assert_eq!(text, "400 Bad Request: bad-request (bare-lf)\n");

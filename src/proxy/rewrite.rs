@@ -49,7 +49,8 @@ fn drop_from_request(head: &RequestHead<'_, '_>, field: &Field<'_>, forwarded: F
 }
 
 fn own_request_fields(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer: Peer, forwarded: Forwarded) {
-    if head.framing == Framing::Chunked && head.fields.values(Known::TransferEncoding).all(|value| value != b"chunked") {
+    if head.framing == Framing::Chunked && head.fields.values(Known::TransferEncoding).all(|value| value != b"chunked")
+    {
         encode::field(out, "Transfer-Encoding", b"chunked");
     }
     if let Some(hops) = head.max_forwards {

@@ -82,7 +82,9 @@ impl Session {
         match self.scan.end(raw) {
             Ok(Some(len)) if len <= limits.head => self.begin(len, shop, turn),
             // The longest method and a version fit beside the longest target.
-            Ok(None) if self.scan.in_first_line() && raw.len() > limits.target + 64 => self.refuse(Fault::TargetTooLong, shop, turn),
+            Ok(None) if self.scan.in_first_line() && raw.len() > limits.target + 64 => {
+                self.refuse(Fault::TargetTooLong, shop, turn);
+            }
             Ok(None) if raw.len() < limits.head => self.await_more(shop, turn),
             Ok(_) => self.refuse(Fault::HeadTooLarge, shop, turn),
             Err(fault) => self.refuse(fault, shop, turn),

@@ -78,7 +78,8 @@ impl Crew {
                 Ok(News::Signal(_)) => {
                     asked += 1;
                     let command = if asked == 1 { Command::Drain } else { Command::Stop };
-                    let doing = if asked == 1 { "finishing what runs; once more ends at once" } else { "ending at once" };
+                    let doing =
+                        if asked == 1 { "finishing what runs; once more ends at once" } else { "ending at once" };
                     log::info!("told to end: {doing}");
                     self.remotes.iter().for_each(|remote| remote.tell(command));
                 }

@@ -24,8 +24,13 @@ fn start_one(crew: &mut Crew, name: &str) -> Result<Server, Exit> {
     let app_name = name.to_owned();
     crew.start(name, vec![listener], move |sys, remote| {
         let app = Origin::new(DemoStore::new(&app_name), OriginSettings::default());
-        let settings =
-            Settings { buffer: 16 * 1024, max_sessions: 1024, idle_per_server: 0, drain: 30 * SECOND, linger: 2 * SECOND };
+        let settings = Settings {
+            buffer: 16 * 1024,
+            max_sessions: 1024,
+            idle_per_server: 0,
+            drain: 30 * SECOND,
+            linger: 2 * SECOND,
+        };
         Worker::new(app, sys, Vec::new(), Box::new(RingLog::off()), remote, settings)
     })?;
     Ok(Server { name: name.to_owned(), address })

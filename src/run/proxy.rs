@@ -28,7 +28,8 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
     let servers = if config.demo { demo::start(&mut crew)? } else { resolve(&config.upstreams)? };
     refuse_loops(&config.listen, &servers)?;
     let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
-    let setup = LogSetup { target: target(&config.access_log), format: format(config.log_format), servers: names.clone() };
+    let setup =
+        LogSetup { target: target(&config.access_log), format: format(config.log_format), servers: names.clone() };
     let cannot_log = |error| match &config.access_log {
         LogTarget::File(path) => Exit::cannot_start(explain_log(path, &error)),
         _ => Exit::cannot_start(format!("cannot write the access log to standard output: {error}")),

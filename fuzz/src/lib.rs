@@ -1,0 +1,30 @@
+//! Fuzz targets: plain functions over bytes that need the library's public API only.
+//!
+//! `cargo +nightly fuzz run parse_request` lets libFuzzer loose on one of them (plain `cargo fuzz run` works inside `fuzz/`, whose
+//! toolchain file chooses nightly; from the root, on stable, `cargo fuzz run -s none parse_request` does without the sanitizer).
+//! `tests/fuzz_corpus.rs` includes this file and runs every target over `corpus/` and some mutations of it with each `cargo test`.
+//! A target returns, or panics with what is wrong.
+
+pub mod chunked_body;
+pub mod exchange;
+pub mod parse_request;
+pub mod parse_response;
+pub mod path;
+pub mod reference;
+pub mod story;
+pub mod world;
+
+/// Every target by its name, which is also that of its folder in `corpus/`.
+pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+    ("chunked_body", chunked_body::run),
+    ("exchange", exchange::run),
+    ("parse_request", parse_request::run),
+    ("parse_response", parse_response::run),
+    ("path", path::run),
+];
+
+/// Bytes for a panic's message.
+pub fn show(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(2000)];
+    format!("\"{}\"{}", shown.escape_ascii(), if shown.len() < bytes.len() { "..." } else { "" })
+}
