@@ -77,9 +77,10 @@ fn bodies(c: &mut Criterion) {
                 let mut body = Body::new(framing);
                 flow.room(&mut pool)[..input.len()].copy_from_slice(&input);
                 flow.filled(input.len());
-                let taken = relay(&mut body, &mut flow, Chunks::Keep, &mut scratch);
+                let mut taken = 0;
+                let relayed = relay(&mut body, &mut flow, Chunks::Keep, &mut scratch, &mut taken);
                 flow.clear();
-                taken.is_ok()
+                relayed.is_ok()
             });
         });
     }

@@ -4,13 +4,13 @@
 //! [`proxy`] and [`origin`], pure applications of the two; [`net`], [`storage`] and [`access_log`], which own sockets, files and threads;
 //! [`config`] and [`run`], which put a process together. `tests/tidy.rs` holds the layers apart.
 
-pub mod base;
-pub mod engine;
 pub mod access_log;
+pub mod base;
 pub mod config;
+pub mod engine;
 pub mod http1;
 pub mod net;
 pub mod origin;
 pub mod proxy;
-pub mod storage;
 pub mod run;
+pub mod storage;

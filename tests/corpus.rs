@@ -5,7 +5,7 @@
 use pilb::base::{BufferPool, Now, Peer};
 use pilb::engine::flow::HEADROOM;
 use pilb::engine::{
-    AccessLog, AccessRecord, App, Close, CloseReason, Drain, Effects, Flow, Guilty, Side, Turn, Uplink, Wish,
+    AccessLog, AccessRecord, Again, App, Close, CloseReason, Drain, Effects, Flow, Guilty, Side, Turn, Uplink, Wish,
 };
 use pilb::http1::field::FieldSpace;
 use pilb::http1::request::Method;
@@ -26,10 +26,39 @@ macro_rules! ensure {
 
 /// Keys that occur once, and those that may be repeated.
 const SINGLE: &[&str] = &[
-    "case", "row", "to", "client", "upgrade", "expect", "phase", "eof", "interim", "left", "persist", "line", "method",
-    "target", "host", "status", "framing", "body", "wire", "idempotent",
+    "case",
+    "row",
+    "to",
+    "client",
+    "upgrade",
+    "expect",
+    "phase",
+    "eof",
+    "interim",
+    "left",
+    "persist",
+    "line",
+    "method",
+    "target",
+    "host",
+    "status",
+    "framing",
+    "body",
+    "wire",
+    "idempotent",
 ];
-const REPEATED: &[&str] = &["keeps", "joined", "present", "drops", "option", "lacks", "trailer", "drops-trailer", "interim-keeps", "interim-lacks"];
+const REPEATED: &[&str] = &[
+    "keeps",
+    "joined",
+    "present",
+    "drops",
+    "option",
+    "lacks",
+    "trailer",
+    "drops-trailer",
+    "interim-keeps",
+    "interim-lacks",
+];
 
 struct Case {
     at: String,
@@ -496,7 +525,7 @@ impl Rig {
             };
             self.proxy.advance(&mut self.session, &mut turn);
             let effects = turn.effects;
-            let mut again = effects.again_when_drained;
+            let mut again = effects.again != Again::No;
             match effects.upstream {
                 Wish::Stay => {}
                 Wish::Dial { .. } => {
@@ -710,8 +739,11 @@ fn request_complete(case: &Case, rig: &mut Rig, mode: Mode, left: &[u8]) -> Outc
 
 // ---- responses
 
+/// The head of a final answer and where it begins, if it has come.
+type Final = Option<(usize, Head)>;
+
 /// What the client got: interim heads, then the final one with its place.
-fn answer_read(bytes: &[u8]) -> Result<(Vec<Head>, Option<(usize, Head)>), String> {
+fn answer_read(bytes: &[u8]) -> Result<(Vec<Head>, Final), String> {
     let (mut at, mut interim) = (0, Vec::new());
     while let Some(head) = Head::read(&bytes[at..])? {
         let status = head.status()?;
@@ -743,7 +775,7 @@ fn run_response(case: &Case, mode: Mode) -> Outcome {
     }
     match case.expect() {
         "refuse" => return response_refused(case, &rig, last, bodiless),
-        "partial" => return response_partial(&mut rig, bodiless),
+        "partial" => return response_partial(case, &mut rig, bodiless),
         _ => {}
     }
     let (at, head) = last.ok_or_else(|| format!("no head is forwarded; {}", rig.ends()))?;
@@ -761,6 +793,8 @@ fn run_response(case: &Case, mode: Mode) -> Outcome {
         "until-close" => {
             ensure!(rig.log.0.is_empty() && rig.closed.is_none(), "ended before the server did; {}", rig.ends());
             rig.server_ends()?;
+            let clean = rig.end() == Some(CloseReason::Done);
+            ensure!(clean == (case.get("eof") == Some("clean")), "the end is another one; {}", rig.ends());
         }
         _ => {}
     }
@@ -793,12 +827,7 @@ fn check_interim(case: &Case, interim: &[Head], sent: &[u8]) -> Outcome {
     Ok(())
 }
 
-fn response_refused(
-    case: &Case,
-    rig: &Rig,
-    last: Option<(usize, Head)>,
-    bodiless: impl Fn(u16) -> bool,
-) -> Outcome {
+fn response_refused(case: &Case, rig: &Rig, last: Final, bodiless: impl Fn(u16) -> bool) -> Outcome {
     let phase = match rig.end() {
         Some(CloseReason::BadResponse) => "head",
         Some(CloseReason::BadResponseBody) => "body",
@@ -823,10 +852,11 @@ fn response_refused(
     Ok(())
 }
 
-fn response_partial(rig: &mut Rig, bodiless: impl Fn(u16) -> bool) -> Outcome {
+fn response_partial(case: &Case, rig: &mut Rig, bodiless: impl Fn(u16) -> bool) -> Outcome {
     ensure!(rig.closed.is_none() && rig.log.0.is_empty(), "ended already; {}", rig.ends());
     rig.server_ends()?;
-    ensure!(rig.end().is_some_and(|end| end.guilty() == Guilty::Upstream), "the end is no error: {}", rig.ends());
+    let blamed = rig.end().is_some_and(|end| end.guilty() == Guilty::Upstream);
+    ensure!(blamed && case.get("eof") == Some("error"), "the end is no error: {}", rig.ends());
     ensure!(rig.uplink == Uplink::None && rig.wish == Wish::Drop, "keeps the server's connection");
     let (_, last) = answer_read(&rig.to_client)?;
     let Some((at, head)) = last else {
@@ -847,6 +877,7 @@ fn response_partial(rig: &mut Rig, bodiless: impl Fn(u16) -> bool) -> Outcome {
 fn response_tunnel(case: &Case, rig: &mut Rig, at: usize, head: &Head, left: &[u8]) -> Outcome {
     ensure!(head.status()? == 101, "forwards {}", show(&head.line));
     check_message(case, head, Wire::None, b"")?;
+    ensure!(case.get("persist") != Some("yes"), "a tunnel is not used again");
     same("the tunnel's first bytes", &rig.to_client[at + head.len..], left)?;
     ensure!(rig.closed.is_none() && rig.log.0.is_empty(), "the tunnel is closed; {}", rig.ends());
     let bytes = b"\0GET / HTTP/1.1\r\n\xff";
@@ -863,7 +894,8 @@ fn unread(mut bytes: &[u8], asked: Asked) -> Result<usize, String> {
     loop {
         let len = HeadScan::default().end(bytes).map_err(|fault| fault.word())?.ok_or("the engine finds no head")?;
         let mut space = FieldSpace::new();
-        let head = response::parse(&bytes[..len], &mut space, &Limits::RESPONSE, asked).map_err(|fault| fault.word())?;
+        let head =
+            response::parse(&bytes[..len], &mut space, &Limits::RESPONSE, asked).map_err(|fault| fault.word())?;
         bytes = &bytes[len..];
         if head.status == 101 {
             return Ok(bytes.len());

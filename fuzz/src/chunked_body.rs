@@ -189,7 +189,7 @@ fn through_a_flow(bytes: &[u8], size: usize, cut: &mut Cut, chunks: Chunks) -> (
     let mut pool = BufferPool::new(HEADROOM + size, 2);
     let (mut flow, mut body, mut scratch) = (Flow::default(), Body::new(Framing::Chunked), Vec::new());
     let (mut out, mut at) = (Vec::new(), 0);
-    let mut fault = None;
+    let (mut fault, mut taken) = (None, 0);
     for steps in 0.. {
         assert!(steps <= 8 * bytes.len() + 16, "no progress in {}", show(bytes));
         if fault.is_none() && flow.has_room() && at < bytes.len() {
@@ -201,7 +201,7 @@ fn through_a_flow(bytes: &[u8], size: usize, cut: &mut Cut, chunks: Chunks) -> (
             at += n;
         }
         if fault.is_none() {
-            fault = relay(&mut body, &mut flow, chunks, &mut scratch).err();
+            fault = relay(&mut body, &mut flow, chunks, &mut scratch, &mut taken).err();
         }
         let n = flow.ready().len().min(cut.next());
         out.extend_from_slice(&flow.ready()[..n]);
@@ -212,5 +212,6 @@ fn through_a_flow(bytes: &[u8], size: usize, cut: &mut Cut, chunks: Chunks) -> (
         }
     }
     let left = [flow.raw(), &bytes[at..]].concat();
+    assert_eq!(taken, (bytes.len() - left.len()) as u64, "another count of bytes: {}", show(bytes));
     (out, body.is_done(), fault, left)
 }

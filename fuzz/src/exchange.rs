@@ -64,12 +64,12 @@ fn settings(bits: u8) -> Settings {
 
 fn play(world: &mut World, letter: u8, rest: &[u8], filler: &mut usize) {
     match letter {
-        b'c' => world.client.inbox.extend(rest),
+        b'c' => send(world, rest),
         b's' => say(world, rest),
         b'C' | b'S' => {
             for byte in rest {
                 match letter {
-                    b'C' => world.client.inbox.push_back(*byte),
+                    b'C' => send(world, &[*byte]),
                     _ => say(world, &[*byte]),
                 }
                 judged(world.happen());
@@ -80,7 +80,7 @@ fn play(world: &mut World, letter: u8, rest: &[u8], filler: &mut usize) {
             let n = number(rest).min(FILLER).min(*filler);
             *filler -= n;
             let bytes = vec![b'x'; n];
-            if letter == b'f' { world.client.inbox.extend(bytes) } else { say(world, &bytes) }
+            if letter == b'f' { send(world, &bytes) } else { say(world, &bytes) }
         }
         b'e' => world.client.coming = Side::Ended,
         b'r' => world.client.reset(),
@@ -111,6 +111,13 @@ fn play(world: &mut World, letter: u8, rest: &[u8], filler: &mut usize) {
         _ => return,
     }
     judged(world.happen());
+}
+
+/// Nobody speaks after the end.
+fn send(world: &mut World, bytes: &[u8]) {
+    if world.client.coming == Side::Open {
+        world.client.inbox.extend(bytes);
+    }
 }
 
 fn say(world: &mut World, bytes: &[u8]) {

@@ -6,7 +6,7 @@ use super::story::{Attempt, Story};
 use pilb::base::{BufferPool, Micros, Now, Peer};
 use pilb::engine::flow::HEADROOM;
 use pilb::engine::{
-    AccessLog, AccessRecord, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish,
+    AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish,
 };
 use pilb::proxy::{Proxy, Settings};
 use std::collections::VecDeque;
@@ -113,7 +113,8 @@ pub struct Upstream {
     server: ServerId,
     connected: bool,
     reused: bool,
-    until: Micros,
+    /// When it may be used while idle.
+    from_until: (Micros, Micros),
     /// Where the present exchange's bytes begin in what was written and read.
     from: (usize, usize),
 }
@@ -292,14 +293,18 @@ impl World {
         for _ in 0..MAX_CALLS {
             let effects = self.advance(expired);
             expired = false;
-            let failed = self.settle(effects.upstream);
+            let decided = self.settle(effects.upstream);
             let news = self.flush(&effects);
             self.check_flows();
             if let Some(close) = effects.close {
                 return (Some(close), false);
             }
-            let again = effects.again_when_drained && self.down().drained();
-            if !(again || failed || news) {
+            let again = match effects.again {
+                Again::No => false,
+                Again::DownSent => self.down().drained(),
+                Again::UpSent => self.client.flow.drained(),
+            };
+            if !(again || decided || news) {
                 return (None, self.rest());
             }
         }
@@ -364,11 +369,11 @@ impl World {
                 self.take_upstream(false);
                 false
             }
-            Wish::Park { idle } => {
+            Wish::Park { idle, rest } => {
                 let Some(mut upstream) = self.take_upstream(true) else { return false };
                 if idle > 0 && self.drain == Drain::No && upstream.link.is_quiet() {
                     upstream.reused = true;
-                    upstream.until = self.now.mono + idle;
+                    upstream.from_until = (self.now.mono + rest, self.now.mono + idle);
                     self.idle.push(upstream);
                     if self.idle.len() > MAX_IDLE {
                         self.idle.remove(0);
@@ -410,12 +415,14 @@ impl World {
 
     fn dial(&mut self, server: ServerId, fresh: bool) -> bool {
         self.story.dials.push(self.exchange());
-        while !fresh && let Some(at) = self.idle.iter().rposition(|idle| idle.server == server) {
+        let now = self.now.mono;
+        let rested = |idle: &Upstream| idle.server == server && idle.from_until.0 <= now;
+        while !fresh && let Some(at) = self.idle.iter().rposition(rested) {
             let mut upstream = self.idle.remove(at);
-            if upstream.until > self.now.mono {
+            if upstream.from_until.1 > now {
                 upstream.from = (upstream.link.written.len(), upstream.link.read.len());
                 self.uplink = Uplinked::To(Box::new(upstream));
-                return false;
+                return true;
             }
         }
         if let Some(error) = self.next_dial.take() {
@@ -423,7 +430,7 @@ impl World {
             return true;
         }
         let link = Link::default();
-        let upstream = Upstream { link, server, connected: false, reused: false, until: 0, from: (0, 0) };
+        let upstream = Upstream { link, server, connected: false, reused: false, from_until: (0, 0), from: (0, 0) };
         self.uplink = Uplinked::To(Box::new(upstream));
         false
     }

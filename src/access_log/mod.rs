@@ -6,18 +6,22 @@
 //!  worker ─record─▶ [ ring ] ─┘
 //! ```
 //!
-//! A worker copies its record into its ring and goes on; if the ring is full, the record is dropped and counted. The writer
-//! comes by every 50 ms, or so often that the rings stay three quarters empty, and writes every 64 KiB or when a line has
-//! waited for 50 ms. Nothing that the target does reaches a worker. While the target fails, 1 MiB of lines is kept and tried again
-//! each round; what comes after that is lost. As soon as it works again, a *gap line* tells how many lines are missing, from
-//! when to when and why. A line is never torn or merged: after a failure the writer looks where the file ends and goes on there,
-//! or on a new line. Lines of one worker are in order; those of several workers are interleaved in batches.
+//! A worker copies its record into its ring and goes on; if the ring is full, the record is dropped and counted. The
+//! writer comes by every 25 ms, or so often that the rings stay three quarters empty, and writes every 64 KiB or when a
+//! line has waited for 25 ms. Nothing that the target does reaches a worker. While the target fails, 1 MiB of lines is
+//! kept and tried again each round; what comes after that is lost. As soon as it works again, a *gap line* tells how many
+//! lines are missing, from when to when and why. Lines are never merged: after a failure the writer looks where the file
+//! ends and goes on there, or on a new line. Lines of one worker are in order, those of several are interleaved in batches.
+//!
+//! A FIFO may wait for its reader: it takes 64 KiB meanwhile. Standard output is used as it is; if it is a pipe that nobody
+//! reads, the writer waits in its write, and the rings fill.
 //!
 //! # The formats
 //!
-//! All times are UTC. Bytes of the request are hostile: those that are not printable ASCII, the double quote and the backslash
-//! are written as `\xHH`; in bare columns the space too. So every line is one line of ASCII, and only the proxy's
-//! own quotes are quotes. What was too long to be kept whole ends in `...`; what is not there is `-`.
+//! All times are UTC. Bytes of the request are hostile: those that are not printable ASCII, the double quote and the
+//! backslash are written as `\xHH`; in bare columns the space too. So every line is one line of ASCII, and only the
+//! proxy's own quotes are quotes. What was too long to be kept whole ends in `...`; what is not there is `-`. The client
+//! is its IP address without a port, or `unix:`.
 //!
 //! `pilb`, the default, reads like a sentence: *at this time, this client got 200, done, from example.org…*
 //!
@@ -28,24 +32,25 @@
 //! # 2026-11-23T20:41:12.000Z gap: 17 lines lost between 2026-11-23T20:41:11.950Z and 2026-11-23T20:41:12.000Z: ring-full 17, write-failed 0
 //! ```
 //!
-//! Fifteen columns with one space between them, so that `cut -d' '` and `awk` can split them: time, client, status (`-` if
-//! none was sent), how it ended (a word of [`CloseReason`](crate::engine::CloseReason), and in parentheses what exactly was wrong),
-//! ten that say their names, and last the request line in double quotes, the only column that may have spaces in it. `up` and `down` are bytes from and to
-//! the client with their heads; `reused` names the connections that had served before: `none`, `client`, `upstream`, `both`.
-//! `wait_head` runs from the first byte of the head to its last, `connect` and `first_byte` from there to a connection
-//! to the server and to the first byte of its answer, `total` from the first byte of the head to the last of the answer.
-//! Lines that begin with `#` are comments: the gaps.
+//! Fifteen columns with one space between them, so that `cut -d' '` and `awk` can split them: time, client, status (`-`
+//! if none was sent), how it ended (a word of [`CloseReason`](crate::engine::CloseReason), and in parentheses what exactly
+//! was wrong), ten that say their names, and last the request line in double quotes, the only column that may have spaces
+//! in it. `up` and `down` are bytes from and to the client with their heads; `reused` names the connections that had
+//! served before: `none`, `client`, `upstream`, `both`. `wait_head` runs from the first byte of the head to its last,
+//! `connect` and `first_byte` from there to a connection to the server and to the first byte of its answer, `total` from
+//! the first byte of the head to the last of the answer. Lines that begin with `#` are comments: the gaps.
 //!
-//! `combined` is what Apache and nginx write, for GoAccess, AWStats and their like. The size is the body's, `-` for none, as is the status.
-//! A gap is a line of valid syntax that names neither client nor request, so that no analyser takes it for a visit.
+//! `combined` is what Apache and nginx write, for GoAccess, AWStats and their like. The size is the body's; it is `-` for
+//! none, as is the status. A gap is a line of valid syntax that names neither client nor request, so that no analyser
+//! takes it for a visit.
 //!
 //! ```text
 //! 192.0.2.7 - - [23/Nov/2026:20:41:00 +0000] "GET /index.html HTTP/1.1" 200 5000 "http://example.org/" "curl/8.5"
 //! - - - [23/Nov/2026:20:41:12 +0000] "-" - - "-" "pilb gap: 17 lines lost between … and …: ring-full 17, write-failed 0"
 //! ```
 //!
-//! `json` has one object per line, always with the same keys in the same order. What is not there is `null`; a string's value is the text, escapes
-//! included, that the other formats show. A gap is an object with the keys `time` and `gap`.
+//! `json` has one object per line, always with the same keys in the same order. What is not there is `null`; a string's
+//! value is the text, escapes included, that the other formats show. A gap is an object with the keys `time` and `gap`.
 //!
 //! ```text
 //! {"time":"2026-11-23T20:41:00.123Z","client":"192.0.2.7","status":200,"end":"done","detail":null,"request":"GET /index.html HTTP/1.1","host":"example.org","referer":null,"agent":"curl/8.5","upstream":"10.0.0.3:8080","attempts":1,"bytes_up":312,"bytes_down":5120,"bytes_down_head":120,"wait_head_us":12,"connect_us":0,"first_byte_us":1840,"total_us":2210,"client_reused":true,"upstream_reused":true}
@@ -54,7 +59,7 @@
 
 pub mod format;
 pub mod gap;
-pub mod pending;
+mod pending;
 pub mod ring;
 pub mod sink;
 #[cfg(test)]

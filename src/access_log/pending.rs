@@ -37,6 +37,7 @@ impl Pending {
     }
 
     /// Lines held.
+    #[cfg(test)]
     pub fn lines(&self) -> usize {
         self.lines.len()
     }

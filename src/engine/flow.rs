@@ -161,6 +161,7 @@ impl Flow {
         self.given += n as u64;
         if !self.held {
             self.kept = self.start;
+            self.close_gap();
         }
         self.check();
     }
@@ -181,6 +182,7 @@ impl Flow {
     pub fn release(&mut self) {
         self.held = false;
         self.kept = self.start;
+        self.close_gap();
     }
 
     /// Can everything sent since [`Flow::hold`] be sent again?
@@ -226,6 +228,7 @@ impl Flow {
     /// Drops what was not judged.
     pub fn drop_raw(&mut self) {
         self.tail = self.raw;
+        self.close_gap();
     }
 
     /// Gives the buffer back if no byte is in it.
@@ -257,6 +260,13 @@ impl Flow {
         (self.kept, self.start, self.ready, self.raw, self.tail) = (at, at, at, at, at);
     }
 
+    /// With nothing left to send, what a shortened line left unused is no part of the flow any more.
+    fn close_gap(&mut self) {
+        if self.start == self.ready && !self.held {
+            self.place_ready_at(self.raw);
+        }
+    }
+
     fn place_ready_at(&mut self, at: u32) {
         (self.kept, self.start, self.ready) = (at, at, at);
     }
@@ -273,9 +283,6 @@ impl Flow {
             return;
         }
         self.release();
-        if self.start == self.ready {
-            self.place_ready_at(self.raw);
-        }
         let (from, shift) = (self.start as usize, self.start - HEADROOM.min(self.start as usize) as u32);
         self.bytes.copy_within(from..self.tail as usize, from - shift as usize);
         self.kept -= shift;
@@ -353,6 +360,18 @@ mod tests {
         flow.skip(3);
         flow.pass(2);
         assert_eq!(flow.ready(), b"\nhello\r\nYY");
+    }
+
+    #[test]
+    fn a_shortened_last_line_leaves_no_buffer_behind() {
+        let (mut flow, mut pool) = (Flow::default(), pool());
+        fill(&mut flow, &mut pool, b"x000\r\n");
+        flow.pass(1);
+        flow.replace(5, b"0\r\n");
+        flow.sent(4);
+        assert!(flow.is_empty());
+        flow.rest(&mut pool);
+        assert_eq!(pool.spare(), 1);
     }
 
     #[test]

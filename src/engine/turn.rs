@@ -90,14 +90,26 @@ pub struct Turn<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     pub upstream: Wish,
-    /// Call again in this turn if the down flow has been sent by then.
-    pub again_when_drained: bool,
+    /// Call again in this turn if this has come true by then.
+    pub again: Again,
     /// End our half of the upstream connection once the up flow is sent.
     pub end_up: bool,
     /// End our half of the client connection once the down flow is sent.
     pub end_down: bool,
     /// The session is over. The app is not called again.
     pub close: Option<Close>,
+}
+
+/// When an app wants to be called once more before the turn ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// It has nothing more to do now.
+    #[default]
+    No,
+    /// The down flow has been sent.
+    DownSent,
+    /// The up flow has been sent.
+    UpSent,
 }
 
 /// What should become of the upstream connection.
@@ -108,8 +120,8 @@ pub enum Wish {
     Stay,
     /// Get one to this server (dropping any present one): an idle one, or with `fresh` only a new one.
     Dial { server: ServerId, fresh: bool },
-    /// It is clean: keep it for another exchange, at most this long.
-    Park { idle: Micros },
+    /// It is clean: keep it for another exchange, at most `idle` long, but hand it out only after it has rested for `rest`.
+    Park { idle: Micros, rest: Micros },
     /// Close it.
     Drop,
 }

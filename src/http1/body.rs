@@ -193,10 +193,7 @@ mod tests {
     #[test]
     fn lengths_and_chunks_whole_and_in_pieces() {
         for step in [1, 2, 7, 1000] {
-            assert_eq!(
-                read(Framing::Length(5), b"helloNEXT", step),
-                Ok((b"hello".to_vec(), true, 4))
-            );
+            assert_eq!(read(Framing::Length(5), b"helloNEXT", step), Ok((b"hello".to_vec(), true, 4)));
             let chunked = b"5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nX: y\r\n\r\nNEXT";
             assert_eq!(read(Framing::Chunked, chunked, step), Ok((b"hello!".to_vec(), true, 4)), "{step}");
             assert_eq!(read(Framing::Chunked, b"0\r\n\r\n", step), Ok((vec![], true, 0)));

@@ -1,6 +1,6 @@
 //! How long a body is: the one ladder of RFC 9112 §6.3, for requests and responses.
 
-use crate::http1::field::{is_token, tokens};
+use crate::http1::field::{is_token, tokens, trim};
 use crate::http1::{Fault, Version};
 
 /// Where a message's body ends.
@@ -99,10 +99,14 @@ fn coding(value: &[u8]) -> Coding {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Coding::Chunked;
     }
-    let chunked = |token: &[u8]| token.eq_ignore_ascii_case(b"chunked");
     let count = tokens(value).count();
-    let misplaced = tokens(value).take(count - 1).any(chunked);
-    if misplaced || !tokens(value).all(is_token) { Coding::Bad } else { Coding::Unknown }
+    let bad = tokens(value).enumerate().any(|(i, coding)| {
+        // A coding may have parameters (RFC 9112 §7); chunked has none, and is the last.
+        let name = trim(coding.split(|&byte| byte == b';').next().unwrap_or(b""));
+        let misplaced = name.eq_ignore_ascii_case(b"chunked") && (i + 1 < count || name.len() < coding.len());
+        misplaced || !is_token(name)
+    });
+    if bad { Coding::Bad } else { Coding::Unknown }
 }
 
 /// 1*DIGIT below 2^64.
@@ -146,7 +150,7 @@ mod tests {
         for bad in ["", ",chunked", "chunked,", "chunked, chunked", "chunked, gzip", "chunked;q=1", "\"chunked\""] {
             assert_eq!(request(&[], &[bad]), Err(Fault::BadCoding), "{bad}");
         }
-        for unknown in ["gzip, chunked", "identity", "xchunked", "gzip"] {
+        for unknown in ["gzip, chunked", "x-foo;a=b, chunked", "identity", "xchunked", "gzip"] {
             assert_eq!(request(&[], &[unknown]), Err(Fault::UnknownCoding), "{unknown}");
         }
         assert_eq!(request(&[], &["chunked", "chunked"]), Err(Fault::BadCoding));

@@ -21,6 +21,8 @@ pub struct ResponseHead<'s, 'b> {
     pub framing: Framing,
     /// A Transfer-Encoding is there (also where no body follows).
     pub coded: bool,
+    /// The Content-Length, likewise.
+    pub length: Option<u64>,
     pub connection: Connection,
     /// The server lets its connection be used again.
     pub persist: bool,
@@ -83,6 +85,7 @@ pub fn parse<'s, 'b>(
             fields: Fields::classify(bytes, response.headers, known)?,
             framing: Framing::None,
             coded: false,
+            length: None,
             connection: Connection::default(),
             persist: false,
             keep_alive: None,
@@ -131,6 +134,7 @@ fn judge<'s, 'b>(mut head: ResponseHead<'s, 'b>, asked: Asked) -> Result<Respons
     let bodiless = asked.head || head.status < 200 || matches!(head.status, 204 | 304);
     head.framing = claims.ladder(Role::Response { bodiless }, head.version)?;
     head.coded = claims.has_coding();
+    head.length = claims.length();
     let lasting = head.version == Version::Http11 || head.connection.keep_alive;
     head.persist = lasting && !head.connection.close && head.framing != Framing::UntilClose;
     Ok(head)

@@ -59,6 +59,11 @@ impl<S> Link<S> {
         self.hangup |= event.hangup;
     }
 
+    /// Something may have come that no event has told of yet: look at the next fill.
+    pub fn look(&mut self) {
+        self.readable = true;
+    }
+
     pub fn side(&self) -> Side {
         self.side
     }
@@ -77,6 +82,7 @@ impl<S> Link<S> {
     }
 
     /// Reads until the socket is drained or the flow is full. A read shorter than its room means drained, unless an end was announced.
+    /// (Not so at a TCP urgent mark: who sends out-of-band data waits for the next event.)
     pub fn fill<I: Io<Stream = S>>(&mut self, io: &mut I, pool: &mut BufferPool) {
         while self.is_readable() {
             let room = self.flow.room(pool);

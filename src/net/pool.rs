@@ -12,10 +12,11 @@ pub struct IdlePool {
     count: usize,
 }
 
-/// An idle uplink's slot, and until when it may idle.
+/// An idle uplink's slot, from when it may be used, and until when it may idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
     pub slot: u32,
+    pub from: Micros,
     pub until: Micros,
 }
 
@@ -24,9 +25,18 @@ impl IdlePool {
         IdlePool { servers: vec![VecDeque::new(); servers], per_server, count: 0 }
     }
 
-    /// The uplink to this server that idled the shortest.
-    pub fn take(&mut self, server: ServerId) -> Option<Idle> {
-        let idle = self.servers.get_mut(usize::from(server))?.pop_back()?;
+    /// Of the uplinks to this server that have rested, the one that idled the shortest.
+    pub fn take(&mut self, server: ServerId, now: Micros) -> Option<Idle> {
+        let list = self.servers.get_mut(usize::from(server))?;
+        // Nearly always the last one.
+        let at = list.iter().rposition(|idle| idle.from <= now)?;
+        self.count -= 1;
+        list.remove(at)
+    }
+
+    /// The uplink of any server that idled the longest there.
+    pub fn oldest(&mut self) -> Option<Idle> {
+        let idle = self.servers.iter_mut().find_map(VecDeque::pop_front)?;
         self.count -= 1;
         Some(idle)
     }
@@ -84,12 +94,12 @@ mod tests {
     #[test]
     fn last_in_first_out_bounded_and_expiring() {
         let mut pool = IdlePool::new(2, 2);
-        let idle = |slot| Idle { slot, until: 100 * Micros::from(slot) };
+        let idle = |slot| Idle { slot, from: 0, until: 100 * Micros::from(slot) };
         assert_eq!(pool.put(0, idle(1)), None);
         assert_eq!(pool.put(0, idle(2)), None);
         assert_eq!(pool.put(0, idle(3)), Some(idle(1)));
-        assert_eq!(pool.take(1), None);
-        assert_eq!(pool.take(0), Some(idle(3)));
+        assert_eq!(pool.take(1, 0), None);
+        assert_eq!(pool.take(0, 0), Some(idle(3)));
         assert_eq!(pool.put(1, idle(4)), None);
         pool.remove(1, 9);
         let mut expired = Vec::new();
@@ -97,5 +107,17 @@ mod tests {
         assert_eq!(expired, [idle(2)]);
         pool.remove(1, 4);
         assert!(pool.is_empty());
+    }
+
+    #[test]
+    fn who_must_rest_is_passed_over_until_then() {
+        let mut pool = IdlePool::new(1, 4);
+        let (rested, resting) = (Idle { slot: 1, from: 0, until: 99 }, Idle { slot: 2, from: 50, until: 99 });
+        pool.put(0, rested);
+        pool.put(0, resting);
+        assert_eq!(pool.take(0, 49), Some(rested));
+        assert_eq!(pool.take(0, 49), None);
+        assert_eq!(pool.take(0, 50), Some(resting));
+        assert_eq!(pool.oldest(), None);
     }
 }

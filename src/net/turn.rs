@@ -1,7 +1,7 @@
 //! One turn of one session: fill, advance, settle, flush; then it waits, is queued again, or is gone.
 
 use crate::base::Micros;
-use crate::engine::{App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
+use crate::engine::{Again, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
 use crate::net::io::{Interest, Io, Token};
 use crate::net::link::Link;
 use crate::net::pool::Idle;
@@ -27,7 +27,11 @@ impl<A: App, I: Io> Worker<A, I> {
             if let Some(close) = effects.close {
                 return self.close(slot, close);
             }
-            let again = effects.again_when_drained && self.down(slot).drained();
+            let again = match effects.again {
+                Again::No => false,
+                Again::DownSent => self.down(slot).drained(),
+                Again::UpSent => self.sessions[slot as usize].client.flow.drained(),
+            };
             if !(again || decided || news) {
                 return self.rest(slot);
             }
@@ -100,8 +104,8 @@ impl<A: App, I: Io> Worker<A, I> {
                 self.detach(slot);
                 false
             }
-            Wish::Park { idle } => {
-                self.park(slot, idle);
+            Wish::Park { idle, rest } => {
+                self.park(slot, idle, rest);
                 false
             }
             Wish::Dial { server, fresh } => {
@@ -132,7 +136,7 @@ impl<A: App, I: Io> Worker<A, I> {
         }
     }
 
-    fn park(&mut self, slot: u32, idle: Micros) {
+    fn park(&mut self, slot: u32, idle: Micros, rest: Micros) {
         let Some(key) = self.take_upstream(slot) else { return };
         let upstream = &mut self.upstreams[key as usize];
         if idle == 0 || self.drain != Drain::No || !upstream.link.is_quiet(&mut self.io) {
@@ -142,13 +146,14 @@ impl<A: App, I: Io> Worker<A, I> {
         upstream.session = None;
         upstream.reused = true;
         let server = upstream.server;
-        if let Some(surplus) = self.idle.put(server, Idle { slot: key, until: self.now.mono + idle }) {
+        let now = self.now.mono;
+        if let Some(surplus) = self.idle.put(server, Idle { slot: key, from: now + rest, until: now + idle }) {
             self.upstreams.remove(surplus.slot as usize);
         }
     }
 
     fn dial(&mut self, slot: u32, server: ServerId, fresh: bool) -> bool {
-        while !fresh && let Some(idle) = self.idle.take(server) {
+        while !fresh && let Some(idle) = self.idle.take(server, self.now.mono) {
             if idle.until > self.now.mono {
                 self.upstreams[idle.slot as usize].session = Some(slot);
                 self.sessions[slot as usize].uplink = Attached::To(idle.slot);
@@ -164,7 +169,15 @@ impl<A: App, I: Io> Worker<A, I> {
 
     fn dial_new(&mut self, slot: u32, server: ServerId) -> Attached {
         let Some(address) = self.servers.get(usize::from(server)) else { return Attached::Failed(DialError::Refused) };
-        let stream = match self.io.dial(address) {
+        let mut dialed = self.io.dial(address);
+        if dialed.as_ref().is_err_and(|error| dial_error(error) == DialError::NoSocket)
+            && let Some(idle) = self.idle.oldest()
+        {
+            // A socket that idles is worth less than one that is needed now.
+            self.upstreams.remove(idle.slot as usize);
+            dialed = self.io.dial(address);
+        }
+        let stream = match dialed {
             Ok(stream) => stream,
             Err(error) => return Attached::Failed(dial_error(&error)),
         };

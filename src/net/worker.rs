@@ -328,7 +328,9 @@ impl<A: App, I: Io> Worker<A, I> {
 
     /// Is a client waiting that may come in now?
     fn accepts(&self) -> bool {
-        self.ready.contains(&true) && self.sessions.len() < self.settings.max_sessions && self.now.mono >= self.accept_after
+        self.ready.contains(&true)
+            && self.sessions.len() < self.settings.max_sessions
+            && self.now.mono >= self.accept_after
     }
 
     fn accept(&mut self) {
@@ -409,7 +411,11 @@ impl<A: App, I: Io> Worker<A, I> {
         }
         self.drain = drain;
         let slots: Vec<u32> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.queue(slot, false));
+        for slot in slots {
+            // A request that has arrived but was not announced yet is still served.
+            self.sessions[slot as usize].client.look();
+            self.queue(slot, false);
+        }
     }
 }
 

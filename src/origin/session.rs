@@ -2,7 +2,7 @@
 
 use crate::base::{Micros, Now, Peer};
 use crate::engine::record::Part;
-use crate::engine::{Close, CloseReason, Drain, Flow, Side, Turn};
+use crate::engine::{Again, Close, CloseReason, Drain, Flow, Side, Turn};
 use crate::http1::body::MAX_TRAILERS;
 use crate::http1::encode::{Persist, Shape};
 use crate::http1::field::FieldSpace;
@@ -114,7 +114,7 @@ impl<F> Session<F> {
                     // What was pipelined, or an end, is looked at in the next call: one exchange a call keeps calls
                     // short.
                     let more = !turn.up.raw().is_empty() || turn.client != Side::Open || turn.drain != Drain::No;
-                    turn.effects.again_when_drained = more;
+                    turn.effects.again = if more { Again::DownSent } else { Again::No };
                 }
                 Step::Over(close) => self.end(close, shop, turn),
             }
@@ -179,7 +179,9 @@ impl<F> Session<F> {
             exchange.blame(CloseReason::FileCut, word);
             self.end(Close::Reset, shop, turn);
         } else {
-            turn.effects.again_when_drained = !turn.down.drained();
+            if !turn.down.drained() {
+                turn.effects.again = Again::DownSent;
+            }
         }
     }
 

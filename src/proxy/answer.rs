@@ -1,7 +1,8 @@
 //! What the server says: connected or not, interim heads, the head, the body.
 
+use crate::base::Micros;
 use crate::base::time::SECOND;
-use crate::engine::{CloseReason, Drain, Side, Turn, Uplink};
+use crate::engine::{Again, CloseReason, Drain, Side, Turn, Uplink};
 use crate::http1::cycle::{Event, Half, Next};
 use crate::http1::encode::Persist;
 use crate::http1::field::FieldSpace;
@@ -15,6 +16,8 @@ use crate::proxy::{Settings, Shop};
 
 /// Interim answers that one request may get.
 const MAX_INTERIM: u8 = 16;
+/// How long a connection rests after an answer that announced a body where none may be (to HEAD, with 204 and 304).
+const SUSPECT_REST: Micros = SECOND / 10;
 
 impl Exchange {
     /// Looks at the server's side of the exchange.
@@ -65,7 +68,7 @@ impl Exchange {
     fn take_head_of_answer(&mut self, len: usize, shop: &mut Shop, turn: &mut Turn<'_>) {
         // A head is laid over bytes that were sent; an interim head before it must be on its way first.
         if !turn.down.drained() {
-            turn.effects.again_when_drained = true;
+            turn.effects.again = Again::DownSent;
             return;
         }
         let asked = Asked { head: self.method == crate::http1::Method::Head, upgrade: self.upgrade };
@@ -92,7 +95,9 @@ impl Exchange {
         self.record.bytes_down += turn.down.ready().len() as u64;
         if interim {
             self.scan = HeadScan::default();
-            turn.effects.again_when_drained = !turn.down.raw().is_empty();
+            if !turn.down.raw().is_empty() {
+                turn.effects.again = Again::DownSent;
+            }
         } else {
             self.record.head_down = turn.down.ready().len() as u32;
             self.begin_body(shop, turn);
@@ -128,12 +133,19 @@ impl Exchange {
         self.persist &=
             drain == Drain::No && head.framing != Framing::UntilClose && !(strip && head.framing == Framing::Chunked);
         self.persist &= !rest_refused;
+        self.finish_request = !rest_refused;
         self.chunks = if strip { Chunks::Strip } else { Chunks::Keep };
         self.reuse = head.persist.then(|| match head.keep_alive {
             // A second less than announced: the close may be on its way already.
             Some(seconds) => seconds.saturating_sub(1).min(3600) * SECOND,
             None => settings.upstream_idle,
         });
+        // A body that must not be there is often sent all the same, and would be the next answer. Let it show itself first.
+        self.rest = if head.framing == Framing::None && (head.coded || head.length.is_some_and(|n| n > 0)) {
+            SUSPECT_REST
+        } else {
+            0
+        };
         self.response = Body::new(head.framing);
         self.cycle.response(if self.response.is_done() { Event::BareHead } else { Event::HeadAndBody });
         let persist = match (self.persist, self.old_client) {
@@ -164,7 +176,7 @@ impl Exchange {
         let side = server_side(turn);
         if self.cycle.response == Half::Body {
             let before = turn.down.ready().len();
-            let relayed = relay(&mut self.response, turn.down, self.chunks, &mut shop.scratch);
+            let relayed = relay(&mut self.response, turn.down, self.chunks, &mut shop.scratch, &mut 0);
             self.record.bytes_down += (turn.down.ready().len() - before) as u64;
             if let Err(fault) = relayed {
                 return self.fail(Failure::of_response_body(fault), shop, turn);
@@ -180,7 +192,8 @@ impl Exchange {
         }
         match self.cycle.next() {
             // The server may still want the rest of the request; if it is gone, nobody does.
-            Next::FinishRequest if self.persist && side == Side::Open => {}
+            Next::FinishRequest if self.finish_request && side == Side::Open => {}
+            Next::Again if !turn.up.drained() && side == Side::Open => turn.effects.again = Again::UpSent,
             Next::Wait | Next::Tunnel => {}
             Next::Again | Next::FinishRequest | Next::Close => self.finish(turn),
         }

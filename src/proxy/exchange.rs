@@ -1,13 +1,13 @@
 //! One request and its response: the stages, the request's body, and the end that is logged.
 
 use crate::base::{Micros, Peer};
-use crate::engine::{AccessRecord, Close, CloseReason, Drain, Effects, ServerId, Side, Turn, Uplink, Wish};
+use crate::engine::{AccessRecord, Again, Close, CloseReason, Drain, Effects, ServerId, Side, Turn, Uplink, Wish};
 use crate::http1::cycle::{Cycle, Event, Half};
 use crate::http1::encode::{self, Persist, Shape};
 use crate::http1::request::{Method, RequestHead};
 use crate::http1::{Body, Framing, HeadScan, Version};
 use crate::proxy::Shop;
-use crate::proxy::failure::Failure;
+use crate::proxy::failure::{Failure, Waits};
 use crate::proxy::relay::{Chunks, relay};
 
 /// How far an exchange has come; named for what it awaits.
@@ -46,15 +46,19 @@ pub struct Exchange {
     pub(super) scan: HeadScan,
     pub(super) interim: u8,
     pub(super) chunks: Chunks,
+    /// If the answer is complete first, the rest of the request still goes to the server.
+    pub(super) finish_request: bool,
     /// How long the server's connection may idle afterwards; `None`: it must close.
     pub(super) reuse: Option<Micros>,
+    /// How long it must rest before it is used again.
+    pub(super) rest: Micros,
     pub(super) server: ServerId,
     /// Moments, monotonic: head complete, last dial, last byte moved.
     pub(super) judged: Micros,
     pub(super) dialed: Micros,
     pub(super) progress: Micros,
-    /// All bytes that went in or out of the flows at the last look.
-    odometer: u64,
+    /// What is waited for, and how much of it had come at the last look.
+    watched: (Waits, u64),
     /// What the client's flow had given away when this exchange began.
     pub(super) given_before: u64,
 }
@@ -75,12 +79,14 @@ impl Exchange {
             scan: HeadScan::default(),
             interim: 0,
             chunks: Chunks::Keep,
+            finish_request: true,
             reuse: None,
+            rest: 0,
             server: 0,
             judged: 0,
             dialed: 0,
             progress: 0,
-            odometer: 0,
+            watched: (Waits::Connect, 0),
             given_before: 0,
         }
     }
@@ -95,9 +101,10 @@ impl Exchange {
         (self.expects, self.upgrade) = (false, false);
         (self.request, self.response) = (Body::new(Framing::None), Body::new(Framing::None));
         (self.scan, self.interim, self.chunks) = (HeadScan::default(), 0, Chunks::Keep);
-        (self.reuse, self.server) = (None, 0);
+        (self.reuse, self.rest, self.server) = (None, 0, 0);
         (self.judged, self.dialed, self.progress) = (now, now, now);
-        (self.odometer, self.given_before) = (0, turn.up.given());
+        (self.watched, self.given_before) = ((Waits::Connect, 0), turn.up.given());
+        self.finish_request = true;
     }
 
     /// Keeps of the request what is needed once its bytes are gone.
@@ -129,7 +136,7 @@ impl Exchange {
         self.note_progress(turn);
         if turn.drain == Drain::Now && !matches!(self.stage, Stage::Over(_)) {
             self.end_now(CloseReason::Drained, Close::Reset, turn);
-        } else if turn.expired {
+        } else if turn.expired && self.deadline(&shop.settings, turn.up, turn.down) <= turn.now.mono {
             self.on_deadline(shop, turn);
         }
         match self.stage {
@@ -149,7 +156,7 @@ impl Exchange {
                 self.end_now(CloseReason::ClientReset, Close::Finish, turn);
             }
             Stage::Delivering(close) if turn.down.drained() => self.stage = Stage::Over(close),
-            Stage::Delivering(_) => turn.effects.again_when_drained = true,
+            Stage::Delivering(_) => turn.effects.again = Again::DownSent,
             _ => {}
         }
         if let Stage::Over(_) = self.stage {
@@ -159,10 +166,19 @@ impl Exchange {
         }
     }
 
+    /// Only what is waited for counts: a client that sends, but does not take its answer, makes no progress.
     fn note_progress(&mut self, turn: &Turn<'_>) {
-        let odometer = turn.up.taken() + turn.up.given() + turn.down.taken() + turn.down.given();
-        if odometer != self.odometer {
-            self.odometer = odometer;
+        let waits = self.waits_for(turn.up, turn.down);
+        let seen = match waits {
+            Waits::Connect => 0,
+            Waits::ClientBody => turn.up.taken(),
+            Waits::ClientWrite => turn.down.given(),
+            Waits::UpstreamWrite => turn.up.given(),
+            Waits::Response | Waits::Read => turn.down.taken(),
+            Waits::Tunnel => turn.up.taken() + turn.down.taken(),
+        };
+        if self.watched != (waits, seen) {
+            self.watched = (waits, seen);
             self.progress = turn.now.mono;
         }
     }
@@ -170,12 +186,11 @@ impl Exchange {
     /// Passes on what has come of the request's body.
     fn take_request(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         if self.cycle.request == Half::Body {
-            match relay(&mut self.request, turn.up, Chunks::Keep, &mut shop.scratch) {
-                Ok(taken) => {
-                    self.record.bytes_up += taken;
-                    self.expects &= taken == 0;
-                }
-                Err(fault) => return self.fail(Failure::of_request_body(fault), shop, turn),
+            let before = self.record.bytes_up;
+            let relayed = relay(&mut self.request, turn.up, Chunks::Keep, &mut shop.scratch, &mut self.record.bytes_up);
+            self.expects &= self.record.bytes_up == before;
+            if let Err(fault) = relayed {
+                return self.fail(Failure::of_request_body(fault), shop, turn);
             }
             if self.request.content() > shop.settings.max_body {
                 return self.fail(Failure::new(CloseReason::BodyTooLarge), shop, turn);
@@ -195,7 +210,10 @@ impl Exchange {
 
     /// Everything stops here; what was not sent is not sent any more.
     pub(super) fn end_now(&mut self, reason: CloseReason, close: Close, turn: &mut Turn<'_>) {
-        self.record.end = reason;
+        // What ended it first stays: that a refused client then resets is no news.
+        if self.record.end == CloseReason::Done {
+            self.record.end = reason;
+        }
         self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
         turn.up.clear();
         turn.down.clear();
@@ -210,7 +228,7 @@ impl Exchange {
         // Bytes after a complete answer are nobody's (RFC 9112 §9.3): that connection is not used again.
         let clean = whole && open && turn.up.drained() && turn.down.raw().is_empty();
         turn.effects.upstream = match self.reuse {
-            Some(idle) if clean => Wish::Park { idle },
+            Some(idle) if clean => Wish::Park { idle, rest: self.rest },
             _ => Wish::Drop,
         };
         turn.down.drop_raw();
@@ -222,7 +240,7 @@ impl Exchange {
         });
     }
 
-    /// An answer of our own, if none has begun. Returns false if one has.
+    /// An answer of our own. None may have begun.
     pub(super) fn answer_locally(
         &mut self,
         status: u16,

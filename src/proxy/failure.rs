@@ -22,7 +22,9 @@ impl Failure {
         let status = match reason {
             CloseReason::ClientHeadTimeout | CloseReason::ClientBodyTimeout => 408,
             CloseReason::BodyTooLarge => 413,
-            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained | CloseReason::StoreBusy => 503,
+            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained | CloseReason::StoreBusy => {
+                503
+            }
             CloseReason::StoreFailed | CloseReason::FileCut => 500,
             CloseReason::UpstreamConnectTimeout | CloseReason::UpstreamTimeout | CloseReason::UpstreamWriteTimeout => {
                 504
@@ -60,7 +62,7 @@ impl Failure {
 
 /// Whom an exchange waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
+pub(super) enum Waits {
     Connect,
     ClientBody,
     ClientWrite,
@@ -108,11 +110,8 @@ impl Exchange {
 
     /// The connection to the server ended before a byte of the answer came.
     pub(super) fn lost(&mut self, side: Side, shop: &mut Shop, turn: &mut Turn<'_>) {
-        let untouched = turn.up.given() == self.given_before;
-        let replayable = self.method.is_idempotent() && turn.up.held();
         // A connection that was idle may die of it just as we use it; a new one that dies tells something about the request.
-        let innocent = self.record.upstream_reused && (untouched || replayable);
-        if innocent && self.dial_again(shop, turn) {
+        if self.record.upstream_reused && self.dial_again(shop, turn) {
             return;
         }
         let reason = if side == Side::Ended { CloseReason::UpstreamClosed } else { CloseReason::UpstreamReset };
@@ -129,9 +128,12 @@ impl Exchange {
         self.fail(Failure::new(reason), shop, turn);
     }
 
-    /// Tries another server, or, where there is no other, this one once more on a new connection. Nothing of the answer has come.
+    /// Tries another server, or, where there is no other, this one once more on a new connection. Not after a byte of an answer,
+    /// and only if nothing of the request was sent or all of it can be sent again (RFC 9110 §9.2.2): held are only idempotent ones.
     fn dial_again(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) -> bool {
-        if u32::from(self.record.attempts) > u32::from(shop.settings.retries) {
+        let untouched = turn.up.given() == self.given_before;
+        let exhausted = u32::from(self.record.attempts) > u32::from(shop.settings.retries);
+        if exhausted || self.record.first_byte != 0 || !(untouched || turn.up.held()) {
             return false;
         }
         let Some(server) = shop.balance.pick(Some(self.server)) else { return false };
@@ -158,7 +160,7 @@ impl Exchange {
         }
     }
 
-    fn waits_for(&self, up: &Flow, down: &Flow) -> Waits {
+    pub(super) fn waits_for(&self, up: &Flow, down: &Flow) -> Waits {
         match self.stage {
             Stage::Connecting => Waits::Connect,
             Stage::Tunnel => Waits::Tunnel,

@@ -33,7 +33,7 @@ pub enum Forwarded {
 /// Times and limits of the proxy; all times in microseconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// For a whole request head, from its first byte, or from the connection's start for the first one.
+    /// For a whole request head, from its first byte; a new connection's first byte must come within as long.
     pub client_head: Micros,
     /// Between requests.
     pub client_idle: Micros,

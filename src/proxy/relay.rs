@@ -12,19 +12,24 @@ pub enum Chunks {
     Strip,
 }
 
-/// Judges all that has come. Returns how many received bytes were taken in; the body tells whether it is done.
-pub fn relay(body: &mut Body, flow: &mut Flow, chunks: Chunks, scratch: &mut Vec<u8>) -> Result<u64, Fault> {
-    let mut taken = 0;
+/// Judges all that has come, and adds to `taken` the received bytes that were taken in. The body tells whether it is done.
+pub fn relay(
+    body: &mut Body,
+    flow: &mut Flow,
+    chunks: Chunks,
+    scratch: &mut Vec<u8>,
+    taken: &mut u64,
+) -> Result<(), Fault> {
     loop {
         let (len, with): (usize, &[u8]) = match &body.next(flow.raw())? {
-            Piece::End => return Ok(taken),
+            Piece::End => return Ok(()),
             Piece::NeedMore => {
                 make_room(flow);
-                return Ok(taken);
+                return Ok(());
             }
             Piece::Data(n) => {
                 flow.pass(*n);
-                taken += *n as u64;
+                *taken += *n as u64;
                 continue;
             }
             Piece::ChunkEnd => (2, b"\r\n"),
@@ -44,7 +49,7 @@ pub fn relay(body: &mut Body, flow: &mut Flow, chunks: Chunks, scratch: &mut Vec
             Chunks::Keep => flow.replace(len, with),
             Chunks::Strip => flow.skip(len),
         }
-        taken += len as u64;
+        *taken += len as u64;
     }
 }
 
@@ -67,7 +72,7 @@ mod tests {
         for part in input.chunks(step) {
             flow.room(&mut pool)[..part.len()].copy_from_slice(part);
             flow.filled(part.len());
-            relay(&mut body, &mut flow, chunks, &mut scratch)?;
+            relay(&mut body, &mut flow, chunks, &mut scratch, &mut 0)?;
             out.extend_from_slice(flow.ready());
             flow.sent(flow.ready().len());
         }

@@ -112,7 +112,8 @@ pub struct Toward {
 
 /// Writes the head of a response as it goes to the client, or returns false if it may pass as it lies there.
 pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, toward: Toward, date: &[u8]) -> bool {
-    let add_date = !head.has_date && head.status >= 200;
+    let loses_date = head.connection.names && head.fields.nominated(b"date");
+    let add_date = (!head.has_date || loses_date) && head.status >= 200;
     let rebuild = head.must_rebuild || add_date || toward.persist != Persist::Silent || toward.strip_chunks;
     if !rebuild {
         return false;

@@ -2,7 +2,7 @@
 
 use crate::base::{Micros, Now, Peer};
 use crate::engine::record::{AccessRecord, Part};
-use crate::engine::{Close, CloseReason, Drain, Flow, Side, Turn};
+use crate::engine::{Again, Close, CloseReason, Drain, Flow, Side, Turn};
 use crate::http1::field::FieldSpace;
 use crate::http1::framing::Framing;
 use crate::http1::request::{self, RequestHead};
@@ -13,7 +13,7 @@ use crate::proxy::failure::Failure;
 use crate::proxy::{KEPT_EXCHANGES, Settings, Shop, rewrite};
 
 /// Empty lines that may precede a request line.
-const EMPTY_LINES: usize = 8;
+const EMPTY_LINES: u8 = 8;
 
 /// What the proxy keeps per client connection; small, since most of them are idle.
 pub struct Session {
@@ -21,6 +21,8 @@ pub struct Session {
     /// Since when this state lasts.
     since: Micros,
     served: u32,
+    /// Empty lines that came before the request line.
+    blank: u8,
     scan: HeadScan,
     state: State,
 }
@@ -36,7 +38,7 @@ enum State {
 
 impl Session {
     pub(super) fn new(peer: Peer, now: Now) -> Session {
-        Session { peer, since: now.mono, served: 0, scan: HeadScan::default(), state: State::Idle }
+        Session { peer, since: now.mono, served: 0, blank: 0, scan: HeadScan::default(), state: State::Idle }
     }
 
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
@@ -53,7 +55,9 @@ impl Session {
         turn.effects.close = close;
         // What was pipelined, or an end, is looked at next: one exchange a call keeps calls short.
         let more = !turn.up.raw().is_empty() || turn.client != Side::Open || turn.drain != Drain::No;
-        turn.effects.again_when_drained = close.is_none() && more;
+        if close.is_none() && more {
+            turn.effects.again = Again::DownSent;
+        }
     }
 
     /// When the session must be looked at again.
@@ -68,11 +72,13 @@ impl Session {
 
     fn await_head(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         if let State::Idle = self.state {
-            let blank = leading_empty_lines(turn.up.raw(), EMPTY_LINES);
+            let blank = leading_empty_lines(turn.up.raw(), usize::from(EMPTY_LINES - self.blank));
             turn.up.skip(blank);
+            self.blank += (blank / 2) as u8;
             if matches!(turn.up.raw(), [] | [b'\r']) {
                 return self.stay_idle(turn);
             }
+            self.blank = 0;
             self.state = State::Head;
             self.since = turn.now.mono;
             self.scan = HeadScan::default();
@@ -81,8 +87,7 @@ impl Session {
         let raw = turn.up.raw();
         match self.scan.end(raw) {
             Ok(Some(len)) if len <= limits.head => self.begin(len, shop, turn),
-            // The longest method and a version fit beside the longest target.
-            Ok(None) if self.scan.in_first_line() && raw.len() > limits.target + 64 => {
+            Ok(None) if self.scan.in_first_line() && target_len(raw) > limits.target => {
                 self.refuse(Fault::TargetTooLong, shop, turn);
             }
             Ok(None) if raw.len() < limits.head => self.await_more(shop, turn),
@@ -120,8 +125,6 @@ impl Session {
 
     /// The request ends before it was one.
     fn fail(&mut self, failure: Failure, shop: &mut Shop, turn: &mut Turn<'_>) {
-        // The deadline was the head's; the exchange that reports it has its own.
-        turn.expired = false;
         let mut exchange = self.exchange(shop, turn);
         exchange.record.bytes_up = turn.up.raw().len() as u64;
         let line = turn.up.raw().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(b"");
@@ -140,6 +143,8 @@ impl Session {
 
     /// Lets the exchange take its first step, so that what it wished for at birth is complete.
     fn run(&mut self, exchange: Box<Exchange>, shop: &mut Shop, turn: &mut Turn<'_>) {
+        // The deadline that may have passed was the head's; the exchange has its own.
+        turn.expired = false;
         self.state = State::Busy(exchange);
         self.advance(shop, turn);
     }
@@ -180,6 +185,15 @@ impl Session {
         }
         self.run(exchange, shop, turn);
     }
+}
+
+/// The length of the target in a request line that has not ended.
+fn target_len(line: &[u8]) -> usize {
+    let after = |bytes: &[u8]| memchr::memchr(b' ', bytes);
+    after(line).map_or(0, |space| {
+        let target = &line[space + 1..];
+        after(target).unwrap_or(target.len())
+    })
 }
 
 /// What the log will quote of the request. In the order of the parts.

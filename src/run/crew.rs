@@ -9,22 +9,30 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Instant;
 
 /// What the main thread waits for.
 enum News {
     Signal(i32),
     /// A worker's loop has ended.
-    Ended(io::Result<()>),
+    Ended(Rank, io::Result<()>),
+}
+
+/// In which order workers end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// It faces the clients, and ends first.
+    Front,
+    /// The front needs it until its own end (the demo's origins).
+    Back,
 }
 
 /// Running workers.
 pub(super) struct Crew {
     news: Receiver<News>,
     tell: Sender<News>,
-    remotes: Vec<Remote>,
-    threads: Vec<JoinHandle<()>>,
+    remotes: Vec<(Rank, Remote)>,
     start: Instant,
 }
 
@@ -42,11 +50,11 @@ impl Crew {
                 }
             }
         })?;
-        Ok(Crew { news, tell, remotes: Vec::new(), threads: Vec::new(), start: Instant::now() })
+        Ok(Crew { news, tell, remotes: Vec::new(), start: Instant::now() })
     }
 
     /// Starts a worker on its own thread; `build` makes it from its world and its ear.
-    pub(super) fn start<A, F>(&mut self, name: &str, listeners: Vec<Listener>, build: F) -> Result<(), Exit>
+    pub(super) fn start<A, F>(&mut self, rank: Rank, name: &str, listeners: Vec<Listener>, build: F) -> Result<(), Exit>
     where
         A: App,
         F: FnOnce(Sys, Remote) -> Worker<A, Sys> + Send + 'static,
@@ -59,20 +67,16 @@ impl Crew {
                 log::error!("cannot wake a worker: {error}");
             }
         });
-        self.remotes.push(remote.clone());
-        let tell = self.tell.clone();
-        self.threads.push(spawn(name, move || {
-            let ended = build(sys, remote).run();
-            // Nobody listens any more only when the process is about to be gone.
-            let _ = tell.send(News::Ended(ended));
-        })?);
-        Ok(())
+        self.remotes.push((rank, remote.clone()));
+        let leave = Leave { tell: self.tell.clone(), rank, ended: Err(io::Error::other("it panicked")) };
+        spawn(name, move || leave.with(build(sys, remote).run()))
     }
 
     /// Serves until a signal or a failure, then drains; a second signal ends at once. The log is turned on SIGUSR1.
     pub(super) fn serve(self, log: &LogHandle) -> Result<(), Exit> {
-        let (mut running, mut asked) = (self.threads.len(), 0);
-        while running > 0 {
+        let count = |wanted| self.remotes.iter().filter(|(rank, _)| *rank == wanted).count();
+        let (mut front, mut back, mut asked) = (count(Rank::Front), count(Rank::Back), 0);
+        while front + back > 0 {
             match self.news.recv() {
                 Ok(News::Signal(SIGUSR1)) => log.reopen(),
                 Ok(News::Signal(_)) => {
@@ -81,23 +85,50 @@ impl Crew {
                     let doing =
                         if asked == 1 { "finishing what runs; once more ends at once" } else { "ending at once" };
                     log::info!("told to end: {doing}");
-                    self.remotes.iter().for_each(|remote| remote.tell(command));
+                    self.tell_all(Rank::Front, command);
                 }
-                Ok(News::Ended(Ok(()))) => running -= 1,
-                Ok(News::Ended(Err(error))) => return Err(Exit::cannot_start(format!("a worker failed: {error}"))),
+                Ok(News::Ended(Rank::Front, Ok(()))) => {
+                    front -= 1;
+                    if front == 0 {
+                        self.tell_all(Rank::Back, Command::Stop);
+                    }
+                }
+                Ok(News::Ended(Rank::Back, Ok(()))) => back -= 1,
+                Ok(News::Ended(_, Err(error))) => return Err(Exit::cannot_start(format!("a worker failed: {error}"))),
                 Err(_) => return Err(Exit::cannot_start("all workers are gone")),
-            }
-        }
-        for thread in self.threads {
-            if thread.join().is_err() {
-                return Err(Exit::cannot_start("a worker panicked"));
             }
         }
         Ok(())
     }
+
+    fn tell_all(&self, wanted: Rank, command: Command) {
+        self.remotes.iter().filter(|(rank, _)| *rank == wanted).for_each(|(_, remote)| remote.tell(command));
+    }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Exit> {
+/// Says that a worker has ended, however it came to that.
+struct Leave {
+    tell: Sender<News>,
+    rank: Rank,
+    ended: io::Result<()>,
+}
+
+impl Leave {
+    fn with(mut self, ended: io::Result<()>) {
+        self.ended = ended;
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, Ok(()));
+        // Nobody listens any more only when the process is about to be gone.
+        let _ = self.tell.send(News::Ended(self.rank, ended));
+    }
+}
+
+/// Threads are not joined: each says by itself when it ends.
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Exit> {
     let cannot = |error| Exit::cannot_start(format!("cannot start thread {name}: {error}"));
-    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(cannot)
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(cannot)
 }

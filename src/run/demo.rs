@@ -7,7 +7,7 @@ use crate::config::{Exit, LogTarget, Server};
 use crate::net::listen::{Options, listen};
 use crate::net::{Settings, Worker};
 use crate::origin::{DemoStore, Origin, Settings as OriginSettings};
-use crate::run::crew::Crew;
+use crate::run::crew::{Crew, Rank};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -22,7 +22,7 @@ fn start_one(crew: &mut Crew, name: &str) -> Result<Server, Exit> {
     let listener = listen(&anywhere, Options { backlog: 128, reuse_port: false }).map_err(cannot)?;
     let address = listener.address().map_err(cannot)?;
     let app_name = name.to_owned();
-    crew.start(name, vec![listener], move |sys, remote| {
+    crew.start(Rank::Back, name, vec![listener], move |sys, remote| {
         let app = Origin::new(DemoStore::new(&app_name), OriginSettings::default());
         let settings = Settings {
             buffer: 16 * 1024,

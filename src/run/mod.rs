@@ -66,8 +66,13 @@ fn open_files() -> usize {
 /// How many clients each worker may have: as told, or so many that every one of them can have its server connection as well.
 fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize) -> usize {
     const OTHERS: usize = 64;
-    let most = told.unwrap_or_else(|| open_files().saturating_sub(OTHERS) / sockets_each);
-    (most / workers).max(1)
+    let possible = open_files().saturating_sub(OTHERS) / sockets_each;
+    if let Some(told) = told.filter(|told| *told > possible) {
+        log::warn!(
+            "--max-connections {told} needs more open files than allowed: {possible} it is (raise the limit with ulimit -n)"
+        );
+    }
+    (told.unwrap_or(possible).min(possible) / workers).max(1)
 }
 
 fn target(config: &LogTarget) -> Target {

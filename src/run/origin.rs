@@ -6,7 +6,7 @@ use crate::config::origin::{OriginConfig, parse};
 use crate::config::{Exit, LogTarget, explain_log};
 use crate::net::{Settings as NetSettings, Worker};
 use crate::origin::{Origin, Settings};
-use crate::run::crew::Crew;
+use crate::run::crew::{Crew, Rank};
 use crate::run::{bind_all, format, sessions_per_worker, start_diagnostics, target};
 use crate::storage::DirStore;
 use std::ffi::OsString;
@@ -35,7 +35,7 @@ fn serve(config: &OriginConfig) -> Result<(), Exit> {
         let cannot_open = |error| Exit::cannot_start(format!("cannot open --root {}: {error}", config.root.display()));
         let app = Origin::new(DirStore::new(&config.root).map_err(cannot_open)?, settings(config));
         let net = net_settings(config, workers);
-        crew.start(&format!("pilb-origin-{number}"), own, move |sys, remote| {
+        crew.start(Rank::Front, &format!("pilb-origin-{number}"), own, move |sys, remote| {
             Worker::new(app, sys, Vec::new(), Box::new(sink), remote, net)
         })?;
     }

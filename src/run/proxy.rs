@@ -6,7 +6,7 @@ use crate::config::proxy::{Forwarded as ConfigForwarded, ProxyConfig, parse};
 use crate::config::{Exit, LogTarget, Server, explain_log, refuse_loops, resolve};
 use crate::net::{Settings as NetSettings, Worker};
 use crate::proxy::{Forwarded, Proxy, Settings};
-use crate::run::crew::Crew;
+use crate::run::crew::{Crew, Rank};
 use crate::run::{bind_all, demo, format, sessions_per_worker, start_diagnostics, target};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
         let (settings, net) = (settings(config), net_settings(config, workers));
         let addresses = servers.iter().map(|server| server.address.clone()).collect();
         let names = names.clone();
-        crew.start(&format!("pilb-{number}"), own, move |sys, remote| {
+        crew.start(Rank::Front, &format!("pilb-{number}"), own, move |sys, remote| {
             // Staggered, so that the workers' first requests do not all meet the first server.
             let app = Proxy::new(settings, names, number);
             Worker::new(app, sys, addresses, Box::new(sink), remote, net)

@@ -1,1 +1,103 @@
-//! todo
+//! Many at once: nothing is mixed up, and the workers share the work.
+
+use crate::house::{eventually, proxy};
+use crate::server::Server;
+use crate::wire::{Pattern, post};
+use std::io::Write;
+use std::thread;
+
+/// A body that says whose it is in every byte of it.
+fn body(client: u64, nth: u64) -> Vec<u8> {
+    let seed = client * 1000 + nth;
+    Pattern::bytes(seed, 10 + (seed.wrapping_mul(7919) % 40_000) as usize)
+}
+
+#[test]
+fn two_hundred_clients_get_their_own_bodies_back() {
+    let server = Server::named("a");
+    let other = Server::named("b");
+    let proxy = proxy(&[&server, &other], "--workers 2");
+    let clients: Vec<_> = (0..200)
+        .map(|id| {
+            let mut client = proxy.client();
+            thread::spawn(move || {
+                for nth in 0..5 {
+                    let body = body(id, nth);
+                    let mut sender = client.socket.twin();
+                    let request = post(&format!("/{id}/{nth}"), &body);
+                    let sending = thread::spawn(move || sender.write_all(&request).unwrap());
+                    let answer = client.answer();
+                    sending.join().unwrap();
+                    assert_eq!(answer.status, 200);
+                    assert!(answer.body == body, "client {id} got something else as its {nth}th answer");
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(server.heads().len() + other.heads().len(), 1000);
+}
+
+#[test]
+fn pipelining_clients_do_not_get_each_others_answers() {
+    let server = Server::named("a");
+    let proxy = proxy(&[&server], "--workers 2");
+    let clients: Vec<_> = (0..30)
+        .map(|id| {
+            let mut client = proxy.client();
+            thread::spawn(move || {
+                let mut sender = client.socket.twin();
+                let all: Vec<u8> = (0..20).flat_map(|nth| post("/", &body(id, nth))).collect();
+                let sending = thread::spawn(move || sender.write_all(&all).unwrap());
+                for nth in 0..20 {
+                    assert!(client.answer().body == body(id, nth), "client {id}, answer {nth}");
+                }
+                sending.join().unwrap();
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+}
+
+#[test]
+fn two_workers_share_the_clients() {
+    const CLIENTS: usize = 200;
+    let server = Server::named("a");
+    let mut proxy = proxy(&[&server], "--workers 2");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+    // Each worker's epoll instance watches its own clients.
+    let watched = eventually("both workers", || Some(proxy.watched()).filter(|watched| watched.len() == 2));
+    assert!(watched.iter().all(|n| *n > CLIENTS / 4), "{watched:?}");
+    // And on each of these connections it goes on.
+    assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
+    drop(clients);
+    assert_eq!(proxy.stop().log_totals(), (2 * CLIENTS as u64, 0));
+}
+
+#[test]
+fn four_workers_alternate_so_that_every_server_gets_its_share() {
+    let servers = ["a", "b", "c"].map(Server::named);
+    let proxy = proxy(&servers.each_ref(), "--workers 4");
+    for _ in 0..300 {
+        assert_eq!(proxy.client().get("/").status, 200);
+    }
+    let counts: Vec<_> = servers.iter().map(|server| server.heads().len()).collect();
+    // Each worker's own rotation is exact, so no server can be more than one per worker ahead.
+    assert!(counts.iter().all(|n| (96..=104).contains(n)), "{counts:?}");
+}
+
+#[test]
+fn a_thousand_idle_clients_are_cheap() {
+    let server = Server::named("a");
+    let proxy = proxy(&[&server], "");
+    let mut clients: Vec<_> = (0..1000).map(|_| proxy.client()).collect();
+    assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
+    // Served one after the other, they need one connection to the server.
+    assert!(server.connections() < 50, "{}", server.connections());
+    assert!(proxy.peak_mib() < 32, "{} MiB", proxy.peak_mib());
+    let mut last = proxy.client();
+    assert_eq!(last.get("/").status, 200);
+}

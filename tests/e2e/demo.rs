@@ -35,7 +35,10 @@ fn six_requests_show_each_of_three_origins_twice_and_leave_six_lines() {
     assert_eq!(lines.len(), 6);
     for (line, name) in lines.iter().zip(&names) {
         assert_eq!((line.client.as_str(), line.status.as_str(), line.end.as_str()), ("127.0.0.1", "200", "done"));
-        assert_eq!((line.get("upstream"), line.get("host"), line.get("attempts")), (name.as_str(), "test.example", "1"));
+        assert_eq!(
+            (line.get("upstream"), line.get("host"), line.get("attempts")),
+            (name.as_str(), "test.example", "1")
+        );
         assert_eq!(line.request, "GET / HTTP/1.1");
     }
     assert_eq!(ended.log_totals(), (6, 0));

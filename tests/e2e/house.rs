@@ -76,7 +76,6 @@ pub struct Start {
     args: Vec<OsString>,
     folder: Option<PathBuf>,
     open_files: Option<u32>,
-    stdin_from: Option<fs::File>,
 }
 
 /// A proxy for these servers, with one worker on a port that the system chooses unless `args` say otherwise.
@@ -94,7 +93,7 @@ impl Start {
     }
 
     fn binary(binary: &'static str) -> Start {
-        Start { binary, args: Vec::new(), folder: None, open_files: None, stdin_from: None }
+        Start { binary, args: Vec::new(), folder: None, open_files: None }
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Start {
@@ -139,8 +138,7 @@ impl Start {
             }
         };
         command.args(&self.args).current_dir(&folder).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
-        command.stdin(self.stdin_from.take().map_or_else(Stdio::null, Stdio::from));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap());
         let stderr = Output::of(child.stderr.take().unwrap());
@@ -232,12 +230,6 @@ impl Program {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Waits for a line on standard error.
-    pub fn says(&self, words: &str) -> String {
-        let found = self.stderr.wait(|lines, _| lines.iter().find(|line| line.contains(words)).cloned());
-        found.unwrap_or_else(|| panic!("it does not say {words:?}: {:#?}", self.stderr.all()))
     }
 
     /// Waits until standard output is as wanted.

@@ -262,8 +262,9 @@ fn an_upgrade_makes_a_tunnel_whose_halves_end_one_by_one() {
         Then::Close
     });
     let mut proxy = proxy(&[&server], "");
-    let upgrade =
-        |target| format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo/1\r\n\r\nearly ");
+    let upgrade = |target| {
+        format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo/1\r\n\r\nearly ")
+    };
     let mut client = proxy.client();
     client.send(upgrade("/client-ends-first"));
     assert_eq!(client.answer().status, 101);
@@ -322,7 +323,9 @@ fn a_101_that_nobody_asked_for_is_an_error() {
 #[test]
 fn an_old_client_gets_an_answer_that_it_understands() {
     let server = Server::start(|visit| match visit.head.target() {
-        "/chunked" => visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
+        "/chunked" => {
+            visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        }
         _ => visit.reply("200 OK", "abcde"),
     });
     let proxy = proxy(&[&server], "");
@@ -402,7 +405,8 @@ fn the_server_learns_who_asked_and_nothing_that_is_only_between_client_and_proxy
 #[test]
 fn the_client_gets_the_servers_fields_without_those_of_its_connection() {
     let server = Server::start(|visit| {
-        let fields = "Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n";
+        let fields =
+            "Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n";
         visit.reply_with("200 Fine, thanks", fields, "x")
     });
     let proxy = proxy(&[&server], "");
@@ -483,7 +487,9 @@ fn a_bad_chunk_is_refused_and_the_server_never_gets_an_end() {
     let mut proxy = proxy(&[&server], "");
     for bad in ["5\nhello\r\n", "5\r\nhelloX\r\n", "+5\r\nhello\r\n", "g\r\n", "5;a=\"\n\"\r\nhello\r\n"] {
         let mut client = proxy.client();
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n{bad}0\r\n\r\n"));
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n{bad}0\r\n\r\n"
+        ));
         let answer = client.answer();
         assert_eq!((answer.status, answer.says_close()), (400, true), "{bad:?}");
     }

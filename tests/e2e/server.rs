@@ -20,9 +20,7 @@ pub enum Then {
 /// A request, and the connection it came on.
 pub struct Visit<'a> {
     pub head: Head,
-    /// The connection's number, from 0.
-    pub connection: usize,
-    /// The request's number on it, from 0.
+    /// The request's number on its connection, from 0.
     pub nth: usize,
     pub wire: &'a mut Wire,
     body_read: bool,
@@ -180,20 +178,29 @@ impl Server {
     }
 }
 
-fn serve(mut wire: Wire, number: usize, seen: &Seen, handle: &(dyn Fn(&mut Visit<'_>) -> Then + Send + Sync)) {
-    let then = converse(&mut wire, number, seen, handle);
-    if then == Then::Reset {
-        wire.socket.reset();
-    }
-    seen.sockets.lock().unwrap().remove(&number);
+/// Lets go of a connection, also if its thread panics.
+struct Lease<'a> {
+    seen: &'a Seen,
+    number: usize,
 }
 
-fn converse(
-    wire: &mut Wire,
-    connection: usize,
-    seen: &Seen,
-    handle: &(dyn Fn(&mut Visit<'_>) -> Then + Send + Sync),
-) -> Then {
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.seen.faults.lock().unwrap().push("a check in the server failed, see above".to_owned());
+        }
+        self.seen.sockets.lock().unwrap().remove(&self.number);
+    }
+}
+
+fn serve(mut wire: Wire, number: usize, seen: &Seen, handle: &(dyn Fn(&mut Visit<'_>) -> Then + Send + Sync)) {
+    let _lease = Lease { seen, number };
+    if converse(&mut wire, seen, handle) == Then::Reset {
+        wire.socket.reset();
+    }
+}
+
+fn converse(wire: &mut Wire, seen: &Seen, handle: &(dyn Fn(&mut Visit<'_>) -> Then + Send + Sync)) -> Then {
     let fault = |what: &str| seen.faults.lock().unwrap().push(what.to_owned());
     for nth in 0.. {
         let head = match wire.head() {
@@ -206,7 +213,7 @@ fn converse(
             }
         };
         seen.heads.lock().unwrap().push(head.clone());
-        let mut visit = Visit { head, connection, nth, wire, body_read: false, broken: None };
+        let mut visit = Visit { head, nth, wire, body_read: false, broken: None };
         let then = handle(&mut visit);
         if let Some(End::Malformed(what)) = &visit.broken {
             fault(what);

@@ -3,7 +3,7 @@
 use crate::base::time::SECOND;
 use crate::base::{BufferPool, Micros, Now, Peer};
 use crate::engine::flow::HEADROOM;
-use crate::engine::{AccessLog, AccessRecord, App, Close, Drain, Effects, Flow, Side, Turn, Uplink};
+use crate::engine::{AccessLog, AccessRecord, Again, App, Close, Drain, Effects, Flow, Side, Turn, Uplink};
 use crate::http1::field::FieldSpace;
 use crate::http1::response::{self, Asked};
 use crate::http1::{Framing, HeadScan, Limits, RequestHead};
@@ -162,7 +162,7 @@ impl<S: Store> Wire<S> {
                 self.close = Some(close);
                 return;
             }
-            if !(effects.again_when_drained && self.down.drained()) {
+            if !(effects.again == Again::DownSent && self.down.drained()) {
                 self.up.rest(&mut self.pool);
                 self.down.rest(&mut self.pool);
                 return;
