@@ -890,6 +890,10 @@ def wrong_answer(want, interim, message, tunnel, house):
     return out
 
 
+def brief(codes):
+    return "+".join(map(str, codes)) if len(codes) <= 4 else f"{codes[0]}x{len(codes)}"
+
+
 @dataclasses.dataclass
 class Evidence:
     """What was recorded in one run of a case."""
@@ -905,8 +909,8 @@ class Evidence:
     origin_differs: list
 
     def words(self):
-        client = ["".join(f"{code}+" for code in i) + f"{m.status}" + ("" if m.complete else "(cut)") for i, m in self.answers]
-        client += [f"{code}(interim)" for code in self.interim]
+        client = [brief(i) + "+" * bool(i) + f"{m.status}" + ("" if m.complete else "(cut)") for i, m in self.answers]
+        client += [f"{brief(self.interim)}(interim)"] if self.interim else []
         out = [" ".join(client) if client else "no answer", self.ended or ("open" if self.watched else "client left")]
         out.append("origin read " + (words_of(self.requests, "request") if self.requests else "nothing"))
         if self.origin_tails:
@@ -981,8 +985,9 @@ class Verdict:
 class Shard(threading.Thread):
     """A part of the cases, with an origin and a proxy process of its own."""
 
-    def __init__(self, kind, path, cases, deadline, folder):
+    def __init__(self, kind, path, cases, deadline, until, folder):
         super().__init__(daemon=True)
+        self.until = until
         self.kind, self.path, self.cases, self.deadline = kind, path, cases, deadline
         self.folder = folder
         os.makedirs(folder)
@@ -996,7 +1001,10 @@ class Shard(threading.Thread):
             for case in self.cases:
                 if self.stopping:
                     break
-                self.verdicts.append(self.judge(case))
+                if time.monotonic() < self.until:
+                    self.verdicts.append(self.judge(case))
+                else:
+                    self.verdicts.append(Verdict(case, False, False, expected_words(case.house), "not played: out of time", []))
             if self.kind.house:
                 time.sleep(0.3)
         except CannotStart as why:
@@ -1081,6 +1089,8 @@ class Shard(threading.Thread):
         if matched is None:
             nearest = min(wrongs, key=lambda pair: len(pair[0]))
             problems.insert(0, "; ".join(nearest[0]))
+        if play.side == "response" and not any(script.conns for script in self.origin.scripts) and not play.script_if:
+            problems.append("the request never reached the origin")
         if self.kind.house and play.discard:
             problems += self.discarded()
         if not self.proxy.alive():
@@ -1236,6 +1246,8 @@ class Shard(threading.Thread):
             return
         begin = 0
         for verdict in self.verdicts:
+            if not verdict.fence:    # not played
+                continue
             fences = [i for i, line in enumerate(lines) if any(mark in line for mark in verdict.fence)]
             if not fences:
                 verdict.ok = False
@@ -1262,7 +1274,7 @@ def run_proxy(kind, path, cases, options, scratch):
     shards = []
     for number in range(min(options.shards, len(cases))):
         folder = os.path.join(scratch, f"{kind.name}{number}")
-        shards.append(Shard(kind, path, cases[number::options.shards], options.deadline, folder))
+        shards.append(Shard(kind, path, cases[number::options.shards], options.deadline, time.monotonic() + options.limit, folder))
     try:
         for shard in shards:
             shard.start()
@@ -1304,7 +1316,9 @@ def parse_options(args):
     parser.add_argument("--only", metavar="SUBSTR", help="only cases whose side/name/row:N contains this")
     parser.add_argument("--json", metavar="FILE", help="write all verdicts, and the transcripts of failures")
     parser.add_argument("--deadline", type=float, default=2.0, metavar="S", help="longest wait for anything (default: 2 s)")
-    parser.add_argument("--shards", type=int, default=8, metavar="N", help="cases played side by side (default: 8)")
+    parser.add_argument("--shards", type=int, default=16, metavar="N", help="cases played side by side (default: 16)")
+    parser.add_argument("--limit", type=float, default=170, metavar="S",
+                        help="cases not begun by then are not played, and failed (default: 170 s per proxy)")
     parser.add_argument("--list", action="store_true", help="show the cases and what is expected, run nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the bytes of every case that is played")
     options = parser.parse_args(args)
@@ -1374,4 +1388,7 @@ def main(args=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        os._exit(141)

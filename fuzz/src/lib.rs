@@ -23,8 +23,11 @@ pub const TARGETS: [(&str, fn(&[u8])); 5] = [
     ("path", path::run),
 ];
 
-/// Bytes for a panic's message.
+/// Bytes for a panic's message: the whole of what is short, both ends of what is long.
 pub fn show(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(2000)];
-    format!("\"{}\"{}", shown.escape_ascii(), if shown.len() < bytes.len() { "..." } else { "" })
+    if bytes.len() <= 600 {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let (start, end) = (&bytes[..400], &bytes[bytes.len() - 200..]);
+    format!("\"{}\" ({} bytes) \"{}\"", start.escape_ascii(), bytes.len(), end.escape_ascii())
 }

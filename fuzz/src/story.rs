@@ -55,10 +55,13 @@ impl Story {
     pub fn judge(&self) {
         let (mut at, mut from) = (0, 0);
         for (index, (record, to)) in self.records.iter().enumerate() {
+            let unread = self.sent.len() - at;
             while self.sent[at..].starts_with(b"\r\n") {
                 at += 2;
             }
             let last = index + 1 == self.records.len() && self.close.is_some();
+            // Too many empty lines are a refused request, too.
+            assert!(record.bytes_up <= unread as u64, "another count of bytes up: {} of {unread}", record.bytes_up);
             let tale = Tale { story: self, index, record, sent: &self.sent[at..], got: &self.got[from..*to], last };
             at += tale.judge();
             from = *to;
@@ -159,7 +162,6 @@ impl Tale<'_> {
     fn judge_record(&self) {
         let record = self.record;
         assert_eq!(record.bytes_down, self.got.len() as u64, "another count of bytes down: {}", self.shown());
-        assert!(record.bytes_up <= self.sent.len() as u64, "another count of bytes up: {}", self.shown());
         // A request that is refused in the call that began it counts the dial that it then did not get.
         let attempts = usize::from(record.attempts);
         let counted = attempts == self.dials() || (attempts == 1 && self.dials() == 0);

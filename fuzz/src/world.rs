@@ -232,7 +232,7 @@ impl World {
             Uplinked::To(upstream) => &upstream.link.flow,
             _ => &self.reply,
         };
-        match self.proxy.deadline(&self.session, &self.client.flow, down) {
+        match self.proxy.deadline(&mut self.session, self.now, &self.client.flow, down) {
             Some(at) => at,
             None => panic!("a session without a deadline"),
         }

@@ -15,8 +15,9 @@ pub trait App {
     /// Something may have changed. Judges what the flows hold and says what it wishes for in `turn.effects`.
     fn advance(&mut self, session: &mut Self::Session, turn: &mut Turn<'_>);
 
-    /// When the session must be woken even if nothing happens. Asked after each turn with what was left unsent.
-    fn deadline(&self, session: &Self::Session, up: &Flow, down: &Flow) -> Option<Micros>;
+    /// When the session must be woken even if nothing happens. Asked at each turn's end, when what could be sent was sent: what has
+    /// moved in this turn is progress, and may put the deadline off.
+    fn deadline(&self, session: &mut Self::Session, now: Now, up: &Flow, down: &Flow) -> Option<Micros>;
 }
 
 /// A server of the pool, by its number.

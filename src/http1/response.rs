@@ -106,7 +106,7 @@ fn is_status_line(bytes: &[u8]) -> bool {
 }
 
 fn judge<'s, 'b>(mut head: ResponseHead<'s, 'b>, asked: Asked) -> Result<ResponseHead<'s, 'b>, Fault> {
-    let mut claims = Claims::default();
+    let (mut claims, mut upgrades) = (Claims::default(), 0);
     for field in head.fields.iter() {
         match field.known {
             Known::ContentLength => {
@@ -126,10 +126,18 @@ fn judge<'s, 'b>(mut head: ResponseHead<'s, 'b>, asked: Asked) -> Result<Respons
                 head.keep_alive = timeout(field.value);
                 head.must_rebuild = true;
             }
-            Known::ProxyConnection | Known::Te | Known::Upgrade => head.must_rebuild = true,
+            Known::Upgrade => {
+                upgrades += 1;
+                head.must_rebuild = true;
+            }
+            Known::ProxyConnection | Known::Te => head.must_rebuild = true,
             Known::Date => head.has_date = true,
             _ => {}
         }
+    }
+    // A switch to nothing (RFC 9110 §15.2.2: the answer says to what).
+    if head.status == 101 && upgrades == 0 {
+        return Err(Fault::UnaskedSwitch);
     }
     let bodiless = asked.head || head.status < 200 || matches!(head.status, 204 | 304);
     head.framing = claims.ladder(Role::Response { bodiless }, head.version)?;

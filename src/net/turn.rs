@@ -239,12 +239,16 @@ impl<A: App, I: Io> Worker<A, I> {
     }
 
     /// When the session must be woken.
-    pub(super) fn deadline(&self, slot: u32) -> Micros {
-        let session = &self.sessions[slot as usize];
-        match session.linger {
-            NEVER => self.app.deadline(&session.app, &session.client.flow, self.down(slot)).unwrap_or(NEVER),
-            until => until,
+    pub(super) fn deadline(&mut self, slot: u32) -> Micros {
+        let session = &mut self.sessions[slot as usize];
+        if session.linger != NEVER {
+            return session.linger;
         }
+        let down = match session.uplink {
+            Attached::To(upstream) => &self.upstreams[upstream as usize].link.flow,
+            _ => &session.reply,
+        };
+        self.app.deadline(&mut session.app, self.now, &session.client.flow, down).unwrap_or(NEVER)
     }
 
     /// Makes sure that the session is woken by its deadline. Touches the wheel only if nothing wakes it earlier already.

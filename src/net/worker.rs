@@ -94,6 +94,11 @@ pub(super) struct Slot<A: App, S> {
     pub armed: Micros,
 }
 
+/// Bytes of user memory that an idle client connection of this app costs.
+pub fn session_size<A: App, I: Io>() -> usize {
+    size_of::<Slot<A, I::Stream>>()
+}
+
 /// A session's upstream link.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Attached {

@@ -96,7 +96,7 @@ impl<S: Store> App for Origin<S> {
         session.advance(&mut self.shop, turn);
     }
 
-    fn deadline(&self, session: &Self::Session, _up: &Flow, down: &Flow) -> Option<Micros> {
+    fn deadline(&self, session: &mut Self::Session, _now: Now, _up: &Flow, down: &Flow) -> Option<Micros> {
         Some(session.deadline(&self.shop.settings, down))
     }
 }

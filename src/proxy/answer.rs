@@ -129,11 +129,11 @@ impl Exchange {
             return Ok(Some(silent));
         }
         let strip = self.old_client && head.coded;
-        let rest_refused = self.cycle.request == Half::Body && (!head.persist || self.expects);
+        // Who closes after its answer, or gives it instead of a 100, does not want the rest.
+        self.finish_request = head.persist && !self.expects;
         self.persist &=
             drain == Drain::No && head.framing != Framing::UntilClose && !(strip && head.framing == Framing::Chunked);
-        self.persist &= !rest_refused;
-        self.finish_request = !rest_refused;
+        self.persist &= self.finish_request || self.cycle.request == Half::Done;
         self.chunks = if strip { Chunks::Strip } else { Chunks::Keep };
         self.reuse = head.persist.then(|| match head.keep_alive {
             // A second less than announced: the close may be on its way already.
@@ -160,12 +160,6 @@ impl Exchange {
         if self.cycle.next() == Next::Tunnel {
             self.stage = Stage::Tunnel;
             turn.up.release();
-            // What has come behind the two heads belongs to the tunnel already.
-            let (up, down) = (turn.up.raw().len(), turn.down.raw().len());
-            turn.up.pass(up);
-            turn.down.pass(down);
-            self.record.bytes_up += up as u64;
-            self.record.bytes_down += down as u64;
         } else {
             self.stage = Stage::Answering;
             self.take_body(shop, turn);
@@ -193,7 +187,7 @@ impl Exchange {
         match self.cycle.next() {
             // The server may still want the rest of the request; if it is gone, nobody does.
             Next::FinishRequest if self.finish_request && side == Side::Open => {}
-            Next::Again if !turn.up.drained() && side == Side::Open => turn.effects.again = Again::UpSent,
+            Next::Again if self.finish_request && !turn.up.drained() && side == Side::Open => turn.effects.again = Again::UpSent,
             Next::Wait | Next::Tunnel => {}
             Next::Again | Next::FinishRequest | Next::Close => self.finish(turn),
         }

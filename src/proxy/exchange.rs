@@ -1,7 +1,7 @@
 //! One request and its response: the stages, the request's body, and the end that is logged.
 
-use crate::base::{Micros, Peer};
-use crate::engine::{AccessRecord, Again, Close, CloseReason, Drain, Effects, ServerId, Side, Turn, Uplink, Wish};
+use crate::base::{Micros, Now, Peer};
+use crate::engine::{AccessRecord, Again, Close, CloseReason, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
 use crate::http1::cycle::{Cycle, Event, Half};
 use crate::http1::encode::{self, Persist, Shape};
 use crate::http1::request::{Method, RequestHead};
@@ -131,12 +131,21 @@ impl Exchange {
         turn.effects.upstream = Wish::Dial { server, fresh };
     }
 
+    /// Wishes the connection to the server away; a dial that was only wished for in this very call was none.
+    pub(super) fn drop_upstream(&mut self, turn: &mut Turn<'_>) {
+        if let Wish::Dial { .. } = turn.effects.upstream {
+            self.record.attempts -= 1;
+            self.record.server = self.record.server.filter(|_| self.record.attempts > 0);
+        }
+        turn.effects.upstream = Wish::Drop;
+    }
+
     /// One step: facts in, judgement, wishes out.
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
-        self.note_progress(turn);
         if turn.drain == Drain::Now && !matches!(self.stage, Stage::Over(_)) {
             self.end_now(CloseReason::Drained, Close::Reset, turn);
-        } else if turn.expired && self.deadline(&shop.settings, turn.up, turn.down) <= turn.now.mono {
+        } else if turn.expired && self.watched == self.look(turn.up, turn.down) {
+            // Nothing came with this last look either.
             self.on_deadline(shop, turn);
         }
         match self.stage {
@@ -144,8 +153,11 @@ impl Exchange {
                 self.take_request(shop, turn);
                 self.take_answer(shop, turn);
             }
-            Stage::Tunnel => self.tunnel(turn),
-            Stage::Delivering(_) | Stage::Over(_) => {}
+            Stage::Tunnel | Stage::Delivering(_) | Stage::Over(_) => {}
+        }
+        // What came behind the two heads belongs to the tunnel already, an end as well.
+        if self.stage == Stage::Tunnel {
+            self.tunnel(turn);
         }
         self.close_if_over(turn);
     }
@@ -167,20 +179,26 @@ impl Exchange {
     }
 
     /// Only what is waited for counts: a client that sends, but does not take its answer, makes no progress.
-    fn note_progress(&mut self, turn: &Turn<'_>) {
-        let waits = self.waits_for(turn.up, turn.down);
-        let seen = match waits {
-            Waits::Connect => 0,
-            Waits::ClientBody => turn.up.taken(),
-            Waits::ClientWrite => turn.down.given(),
-            Waits::UpstreamWrite => turn.up.given(),
-            Waits::Response | Waits::Read => turn.down.taken(),
-            Waits::Tunnel => turn.up.taken() + turn.down.taken(),
-        };
-        if self.watched != (waits, seen) {
-            self.watched = (waits, seen);
-            self.progress = turn.now.mono;
+    pub(super) fn note_progress(&mut self, now: Now, up: &Flow, down: &Flow) {
+        let watched = self.look(up, down);
+        if self.watched != watched {
+            self.watched = watched;
+            self.progress = now.mono;
         }
+    }
+
+    /// What is waited for, and how much of it has ever moved.
+    fn look(&self, up: &Flow, down: &Flow) -> (Waits, u64) {
+        let waits = self.waits_for(up, down);
+        let moved = match waits {
+            Waits::Connect => 0,
+            Waits::ClientBody => up.taken(),
+            Waits::ClientWrite => down.given(),
+            Waits::UpstreamWrite => up.given(),
+            Waits::Response | Waits::Read => down.taken(),
+            Waits::Tunnel => up.taken() + down.taken(),
+        };
+        (waits, moved)
     }
 
     /// Passes on what has come of the request's body.
@@ -200,7 +218,8 @@ impl Exchange {
             }
         }
         match turn.client {
-            Side::Ended if self.cycle.request == Half::Body => {
+            // A client told that the rest is not wanted may well end its half, and still gets its answer (RFC 9112 §9.5).
+            Side::Ended if self.cycle.request == Half::Body && self.finish_request => {
                 self.end_now(CloseReason::ClientClosed, Close::Finish, turn);
             }
             Side::Broken => self.end_now(CloseReason::ClientReset, Close::Finish, turn),
@@ -217,8 +236,16 @@ impl Exchange {
         self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
         turn.up.clear();
         turn.down.clear();
+        self.drop_upstream(turn);
         turn.effects = Effects { upstream: Wish::Drop, ..Effects::default() };
-        self.stage = Stage::Over(Some(close));
+        // A plain close would be the end of an answer that has no other.
+        let lies = self.cycle.response == Half::Body && self.ends_by_close();
+        self.stage = Stage::Over(Some(if lies { Close::Reset } else { close }));
+    }
+
+    /// To the client, the answer ends with the connection.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.response.is_until_close() || self.chunks == Chunks::Strip
     }
 
     /// The answer is complete in the flow: what becomes of the two connections?

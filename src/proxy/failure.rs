@@ -1,7 +1,7 @@
 //! What a fault, a lost connection or a passed deadline means: another try, an error page, or a cut.
 
-use crate::base::Micros;
-use crate::engine::{Close, CloseReason, DialError, Flow, Guilty, Side, Turn, Wish};
+use crate::base::{Micros, Now};
+use crate::engine::{Close, CloseReason, DialError, Flow, Guilty, Side, Turn};
 use crate::http1::cycle::{Event, Half};
 use crate::http1::{Fault, encode};
 use crate::proxy::exchange::{Exchange, Stage};
@@ -78,7 +78,7 @@ impl Exchange {
         if let Stage::Delivering(_) | Stage::Over(_) = self.stage {
             return;
         }
-        turn.effects.upstream = Wish::Drop;
+        self.drop_upstream(turn);
         self.record.detail = failure.detail;
         let gone = turn.client == Side::Broken || (turn.client == Side::Ended && self.cycle.request != Half::Done);
         if gone && failure.reason.guilty() == Guilty::Client {
@@ -96,8 +96,7 @@ impl Exchange {
     fn cut(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
         self.record.end = reason;
         let complete = self.cycle.response == Half::Done;
-        let by_close = self.response.is_until_close() || self.chunks == crate::proxy::relay::Chunks::Strip;
-        if !complete && (by_close || self.cycle.response == Half::Head) {
+        if !complete && (self.ends_by_close() || self.cycle.response == Half::Head) {
             return self.end_now(reason, Close::Reset, turn);
         }
         if !complete {
@@ -149,7 +148,8 @@ impl Exchange {
     }
 
     /// When the exchange must be looked at if nothing happens.
-    pub(super) fn deadline(&self, settings: &Settings, up: &Flow, down: &Flow) -> Micros {
+    pub(super) fn deadline(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) -> Micros {
+        self.note_progress(now, up, down);
         match self.waits_for(up, down) {
             Waits::Connect => self.dialed + settings.upstream_connect,
             Waits::ClientBody => self.progress + settings.client_body,

@@ -124,7 +124,7 @@ impl App for Proxy {
         session.advance(&mut self.shop, turn);
     }
 
-    fn deadline(&self, session: &Session, up: &Flow, down: &Flow) -> Option<Micros> {
-        Some(session.deadline(&self.shop.settings, up, down))
+    fn deadline(&self, session: &mut Session, now: Now, up: &Flow, down: &Flow) -> Option<Micros> {
+        Some(session.deadline(&self.shop.settings, now, up, down))
     }
 }

@@ -61,12 +61,12 @@ impl Session {
     }
 
     /// When the session must be looked at again.
-    pub(super) fn deadline(&self, settings: &Settings, up: &Flow, down: &Flow) -> Micros {
-        match &self.state {
+    pub(super) fn deadline(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) -> Micros {
+        match &mut self.state {
             State::Idle if self.served == 0 => self.since + settings.client_head,
             State::Idle => self.since + settings.client_idle,
             State::Head => self.since + settings.client_head,
-            State::Busy(exchange) => exchange.deadline(settings, up, down),
+            State::Busy(exchange) => exchange.deadline(settings, now, up, down),
         }
     }
 

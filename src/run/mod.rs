@@ -31,11 +31,26 @@ fn start_diagnostics(verbosity: i8) {
     let _ = builder.try_init();
 }
 
+/// Open listeners.
+struct Listening {
+    by_worker: Vec<Vec<Listener>>,
+    /// Where they really are (port 0 got a number).
+    addresses: Vec<Address>,
+}
+
+impl Listening {
+    /// Says so. To be called when everything else that may fail has worked.
+    fn announce(addresses: &[Address]) {
+        addresses.iter().for_each(|address| log::info!("listening on {address}"));
+    }
+}
+
 /// The listeners of each worker: every worker has its own socket on each TCP address, the kernel spreads clients over them.
 /// A Unix socket has no such sharing; the first worker gets it.
-fn bind_all(addresses: &[Address], workers: usize, backlog: usize) -> Result<Vec<Vec<Listener>>, Exit> {
+fn bind_all(addresses: &[Address], workers: usize, backlog: usize) -> Result<Listening, Exit> {
     let options = Options { backlog: i32::try_from(backlog).unwrap_or(i32::MAX), reuse_port: workers > 1 };
     let mut all: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut bound_to = Vec::new();
     for address in addresses {
         let cannot = |error| Exit::cannot_start(explain_bind(address, &error));
         if options.reuse_port && matches!(address, Address::Tcp(_)) {
@@ -44,15 +59,15 @@ fn bind_all(addresses: &[Address], workers: usize, backlog: usize) -> Result<Vec
         }
         let first = listen(address, options).map_err(cannot)?;
         let bound = first.address().map_err(cannot)?;
-        log::info!("listening on {bound}");
         all[0].push(first);
         if let Address::Tcp(_) = bound {
             for others in &mut all[1..] {
                 others.push(listen(&bound, options).map_err(cannot)?);
             }
         }
+        bound_to.push(bound);
     }
-    Ok(all)
+    Ok(Listening { by_worker: all, addresses: bound_to })
 }
 
 /// Raises the limit of open files as far as this process may, and returns it.

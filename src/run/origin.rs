@@ -7,7 +7,7 @@ use crate::config::{Exit, LogTarget, explain_log};
 use crate::net::{Settings as NetSettings, Worker};
 use crate::origin::{Origin, Settings};
 use crate::run::crew::{Crew, Rank};
-use crate::run::{bind_all, format, sessions_per_worker, start_diagnostics, target};
+use crate::run::{Listening, bind_all, format, sessions_per_worker, start_diagnostics, target};
 use crate::storage::DirStore;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,14 +24,14 @@ fn serve(config: &OriginConfig) -> Result<(), Exit> {
     start_diagnostics(config.verbosity);
     let workers = config.workers.count();
     let mut crew = Crew::new()?;
-    let listeners = bind_all(&config.listen, workers, config.limits.backlog)?;
+    let listening = bind_all(&config.listen, workers, config.limits.backlog)?;
     let setup = LogSetup { target: target(&config.access_log), format: format(config.log_format), servers: Vec::new() };
     let cannot_log = |error| match &config.access_log {
         LogTarget::File(path) => Exit::cannot_start(explain_log(path, &error)),
         _ => Exit::cannot_start(format!("cannot write the access log to standard output: {error}")),
     };
     let (log, sinks) = access_log::start(setup, workers).map_err(cannot_log)?;
-    for (number, (own, sink)) in listeners.into_iter().zip(sinks).enumerate() {
+    for (number, (own, sink)) in listening.by_worker.into_iter().zip(sinks).enumerate() {
         let cannot_open = |error| Exit::cannot_start(format!("cannot open --root {}: {error}", config.root.display()));
         let app = Origin::new(DirStore::new(&config.root).map_err(cannot_open)?, settings(config));
         let net = net_settings(config, workers);
@@ -39,6 +39,7 @@ fn serve(config: &OriginConfig) -> Result<(), Exit> {
             Worker::new(app, sys, Vec::new(), Box::new(sink), remote, net)
         })?;
     }
+    Listening::announce(&listening.addresses);
     log::info!("ready: {workers} worker(s), files of {}", config.root.display());
     let ended = crew.serve(&log);
     log.stop(access_log::STOP_DEADLINE);

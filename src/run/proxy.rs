@@ -7,7 +7,7 @@ use crate::config::{Exit, LogTarget, Server, explain_log, refuse_loops, resolve}
 use crate::net::{Settings as NetSettings, Worker};
 use crate::proxy::{Forwarded, Proxy, Settings};
 use crate::run::crew::{Crew, Rank};
-use crate::run::{bind_all, demo, format, sessions_per_worker, start_diagnostics, target};
+use crate::run::{Listening, bind_all, demo, format, sessions_per_worker, start_diagnostics, target};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
     // In the demo strict alternation is what there is to see, so one worker does it all.
     let workers = if config.demo { 1 } else { config.workers.count() };
     let mut crew = Crew::new()?;
-    let listeners = bind_all(&config.listen, workers, config.limits.client.backlog)?;
+    let listening = bind_all(&config.listen, workers, config.limits.client.backlog)?;
     let servers = if config.demo { demo::start(&mut crew)? } else { resolve(&config.upstreams)? };
     refuse_loops(&config.listen, &servers)?;
     let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
@@ -35,8 +35,7 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
         _ => Exit::cannot_start(format!("cannot write the access log to standard output: {error}")),
     };
     let (log, sinks) = access_log::start(setup, workers).map_err(cannot_log)?;
-    let bound: Vec<_> = listeners.iter().take(1).flatten().filter_map(|listener| listener.address().ok()).collect();
-    for (number, (own, sink)) in listeners.into_iter().zip(sinks).enumerate() {
+    for (number, (own, sink)) in listening.by_worker.into_iter().zip(sinks).enumerate() {
         let (settings, net) = (settings(config), net_settings(config, workers));
         let addresses = servers.iter().map(|server| server.address.clone()).collect();
         let names = names.clone();
@@ -46,9 +45,10 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
             Worker::new(app, sys, addresses, Box::new(sink), remote, net)
         })?;
     }
+    Listening::announce(&listening.addresses);
     announce(config, &servers, workers);
     if config.demo {
-        demo::invite(&bound, &config.access_log);
+        demo::invite(&listening.addresses, &config.access_log);
     }
     let ended = crew.serve(&log);
     let totals = log.stop(access_log::STOP_DEADLINE);

@@ -2,7 +2,7 @@
 
 use crate::house::{PATIENCE, Start, eventually, proxy};
 use crate::server::{Server, Then, Visit};
-use crate::wire::{Address, Check, End, Framing, get};
+use crate::wire::{Address, Check, End, Framing, get, post};
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -210,10 +210,10 @@ fn a_get_is_sent_again_if_its_used_connection_dies() {
         for n in 0..10 {
             assert_eq!(client.get(&format!("/{n}")).status, 200, "{n}");
         }
-        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(client.answer_to_head().status, 200);
         client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
         assert_eq!(client.answer().status, 200);
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer_to_head().status, 200);
         drop(client);
         proxy.stop();
         let attempts: Vec<_> = proxy.log(12).iter().map(|line| line.get("attempts").to_owned()).collect();
@@ -280,6 +280,54 @@ fn a_connection_that_its_server_has_closed_is_not_used_for_a_post() {
         server.cut_all(std::net::Shutdown::Both);
         eventually("the proxy has dropped the idle connection", || (proxy.open_files() < before).then_some(()));
         assert_eq!(server.connections(), n);
+    }
+}
+
+#[test]
+fn an_idle_connection_that_closes_as_the_next_request_comes_costs_not_even_a_post() {
+    // The close and the request are found at once, and the close must be looked at first.
+    let server = Server::named("a");
+    let proxy = proxy(&[&server], "");
+    let mut client = proxy.client();
+    let mut other = proxy.client();
+    for n in 1..=20 {
+        assert_eq!(client.post("/", b"x").status, 200, "{n}");
+        proxy.while_stopped(|| {
+            // In either order.
+            if n % 2 == 0 {
+                client.send(post("/", b"same"));
+                other.send(post("/", b"other"));
+                server.cut_all(std::net::Shutdown::Both);
+            } else {
+                server.cut_all(std::net::Shutdown::Both);
+                other.send(post("/", b"other"));
+                client.send(post("/", b"same"));
+            }
+        });
+        assert_eq!([client.answer().text(), other.answer().text()], ["same", "other"], "{n}");
+    }
+}
+
+#[test]
+fn an_idle_connection_that_speaks_is_not_used() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = Server::start(move |visit| {
+        visit.reply("200 OK", "ok");
+        tell.send(visit.wire.socket.twin()).unwrap();
+        Then::Next
+    });
+    let proxy = proxy(&[&server], "");
+    let mut client = proxy.client();
+    for n in 0..20 {
+        assert_eq!(client.get("/").text(), "ok", "{n}");
+        let mut idle = told.recv().unwrap();
+        proxy.while_stopped(|| {
+            client.send(get("/"));
+            let unasked = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 6\r\n\r\npoison";
+            std::io::Write::write_all(&mut idle, unasked).unwrap();
+        });
+        assert_eq!(client.answer().text(), "ok", "{n}");
+        drop(told.recv().unwrap());
     }
 }
 

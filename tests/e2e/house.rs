@@ -2,7 +2,7 @@
 
 use crate::server::Server;
 use crate::wire::{Address, Wire};
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -259,6 +259,18 @@ impl Program {
         ended
     }
 
+    /// Does something while the program stands still, so that it finds all of it at once.
+    pub fn while_stopped<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        eventually("it stands still", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+            stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T').then_some(())
+        });
+        let done = act();
+        self.signal(Signal::CONT);
+        done
+    }
+
     // ---- seen from outside
 
     /// A line of /proc/PID/status in KiB.
@@ -284,6 +296,12 @@ impl Program {
 
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// From now on it may have so many open files; what it has, it keeps.
+    pub fn limit_open_files(&self, most: u64) {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
     /// How many descriptors each of its epoll instances watches.

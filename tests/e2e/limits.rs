@@ -197,12 +197,13 @@ fn a_hundred_clients_with_few_descriptors_are_all_served() {
     assert!(served.iter().all(|status| *status == 200), "{served:?}");
 }
 
-/// With more clients allowed than there are descriptors: accepting pauses without spinning, who has a place is served or told to come
-/// again, and when it is over everything is as before.
+/// Accepting pauses without spinning, who has a place is served or told to come again, and when it is over everything is as before.
 #[test]
 fn descriptors_that_run_out_are_survived_without_spinning() {
     let server = Server::named("a");
-    let proxy = Start::proxy().to(&[&server]).args("--max-connections 1000").open_files(40).run();
+    let proxy = proxy(&[&server], "");
+    // After the start, so that no limit of clients follows from it.
+    proxy.limit_open_files(40);
     let mut early = proxy.client();
     assert_eq!(early.get("/").status, 200);
     let clients: Vec<_> = (0..100).map(|_| proxy.client()).collect();
@@ -232,4 +233,15 @@ fn descriptors_that_run_out_are_survived_without_spinning() {
     eventually("it is as before", || (proxy.client().get("/").status == 200).then_some(()));
     let mut client: Wire = proxy.client();
     (0..20).for_each(|_| assert_eq!(client.get("/").status, 200));
+}
+
+#[test]
+fn unused_connections_to_servers_make_way_when_descriptors_run_out() {
+    // Each of these servers would have its idle connection kept, and there are not enough descriptors for all of them.
+    let servers: Vec<_> = (0..40).map(|_| Server::named("a")).collect();
+    let servers: Vec<_> = servers.iter().collect();
+    let proxy = Start::proxy().to(&servers).open_files(40).run();
+    let mut client = proxy.client();
+    let statuses: Vec<_> = (0..80).map(|_| client.get("/").status).collect();
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
 }

@@ -131,14 +131,35 @@ fn an_answer_to_head_has_a_length_and_no_body() {
         assert_eq!((head.field("content-length"), head.field("x-a")), (Some("12345"), Some("b")));
         assert_eq!(client.get("/").text(), "body");
     }
-    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_body_that_must_not_be_there_is_nobodys_answer() {
+    // Servers that send a body after HEAD or 304 are common enough; whoever comes next on that connection must not get it.
+    let server = Server::start(|visit| match (visit.head.method(), visit.head.target()) {
+        ("HEAD", _) | (_, "/304") => {
+            let line = if visit.head.method() == "HEAD" { "200 OK" } else { "304 Not Modified" };
+            let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+            visit.send(format!("HTTP/1.1 {line}\r\nContent-Length: {}\r\n\r\n{poison}", poison.len()))
+        }
+        _ => visit.reply("200 OK", "right"),
+    });
+    let proxy = proxy(&[&server], "");
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.answer_to_head().status, 200);
+        assert_eq!(client.get("/").text(), "right");
+        assert_eq!(client.get("/304").status, 304);
+        assert_eq!(proxy.client().get("/").text(), "right");
+    }
 }
 
 #[test]
 fn answers_without_a_body_end_with_their_head() {
     let server = Server::start(|visit| match visit.head.target() {
         "/204" => visit.send("HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n"),
-        "/304" => visit.send("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 99\r\n\r\n"),
+        "/304" => visit.send("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n"),
         _ => visit.reply("200 OK", ""),
     });
     let proxy = proxy(&[&server], "");
@@ -285,6 +306,47 @@ fn an_upgrade_makes_a_tunnel_whose_halves_end_one_by_one() {
     let lines = proxy.log(2);
     assert!(lines.iter().all(|line| line.status == "101" && line.end == "tunnel-done"), "{lines:?}");
     assert!(lines[0].bytes("up") > 100_000 && lines[0].bytes("down") > 100_000);
+    proxy.stop();
+}
+
+#[test]
+fn a_tunnel_may_end_as_it_begins() {
+    let (arrived, told) = channel();
+    let (go, word) = channel::<()>();
+    let (ready, word) = (std::sync::Mutex::new(arrived), std::sync::Mutex::new(word));
+    let server = Server::start(move |visit| {
+        ready.lock().unwrap().send(()).unwrap();
+        word.lock().unwrap().recv().unwrap();
+        visit.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello");
+        visit.wire.socket.end();
+        ready.lock().unwrap().send(()).unwrap();
+        assert_eq!(visit.wire.rest(), (b"early late".to_vec(), End::Closed));
+        Then::Close
+    });
+    let mut proxy = proxy(&[&server], "");
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nearly ";
+    // The server's 101, its first bytes and its end are found at once.
+    let mut client = proxy.client();
+    client.send(upgrade);
+    told.recv().unwrap();
+    proxy.while_stopped(|| {
+        go.send(()).unwrap();
+        told.recv().unwrap();
+    });
+    assert_eq!(client.answer().status, 101);
+    assert_eq!(client.rest(), (b"hello".to_vec(), End::Closed));
+    client.send("late");
+    client.socket.end();
+    // The client's end is there before the 101.
+    let mut client = proxy.client();
+    client.send(format!("{upgrade}late"));
+    client.socket.end();
+    told.recv().unwrap();
+    go.send(()).unwrap();
+    told.recv().unwrap();
+    assert_eq!(client.answer().status, 101);
+    assert_eq!(client.rest(), (b"hello".to_vec(), End::Closed));
+    assert!(proxy.log(2).iter().all(|line| line.end == "tunnel-done"));
     proxy.stop();
 }
 

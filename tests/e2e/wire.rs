@@ -282,7 +282,7 @@ impl Wire {
     /// Reads a head.
     pub fn head(&mut self) -> Result<Head, End> {
         let bytes = self.until(b"\r\n\r\n", LONGEST_HEAD)?;
-        let text = String::from_utf8(bytes.clone()).map_err(|_| malformed("not text", &bytes))?;
+        let text = latin(&bytes);
         let mut lines = text[..text.len() - 4].split("\r\n");
         let line = lines.next().unwrap_or("").to_owned();
         if text.replace("\r\n", "").contains(['\r', '\n', '\0']) {
@@ -341,7 +341,7 @@ impl Wire {
         loop {
             let line = self.until(b"\r\n", LONGEST_HEAD).map_err(cut)?;
             if line == b"\r\n" {
-                let text = String::from_utf8(trailers.clone()).map_err(|_| malformed("not text", &trailers))?;
+                let text = latin(&trailers);
                 return fields(text.split_terminator("\r\n"), &trailers);
             }
             trailers.extend(line);
@@ -488,6 +488,11 @@ fn framing(fields: &Fields, default: Framing) -> Result<Framing, End> {
         }
         _ => Err(malformed("ambiguous framing", format!("{fields:?}").as_bytes())),
     }
+}
+
+/// Field values may hold any byte from 0x80 on (RFC 9110 §5.5).
+fn latin(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
 fn malformed(what: &str, bytes: &[u8]) -> End {

@@ -12,7 +12,8 @@ pub enum Piece {
 
 /// Byte `at` of the endless noise: no period that a shifted or repeated block could hide in.
 pub fn noise(at: u64) -> u8 {
-    (at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 29) as u8
+    let mixed = at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as u8
 }
 
 /// Reads a PATTERN.
@@ -129,16 +130,13 @@ pub fn fits(pieces: &[Piece], bytes: &[u8]) -> bool {
 
 /// Bytes as a script would write them; the middle of long ones is left out.
 pub fn show(bytes: &[u8]) -> String {
-    const MOST: usize = 700;
-    if bytes.len() <= MOST {
+    const START: usize = 230;
+    const END: usize = 20;
+    if bytes.len() <= START + END {
         return plain(bytes);
     }
-    format!(
-        "{}  [...{} bytes...]  {}",
-        plain(&bytes[..MOST - 100]),
-        bytes.len() - MOST,
-        plain(&bytes[bytes.len() - 100..])
-    )
+    let (start, end) = (plain(&bytes[..START]), plain(&bytes[bytes.len() - END..]));
+    format!("{start}  [{} bytes more]  {end}", bytes.len() - START - END)
 }
 
 fn plain(bytes: &[u8]) -> String {

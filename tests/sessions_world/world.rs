@@ -63,27 +63,34 @@ impl AccessLog for Log {
     }
 }
 
-/// What happened, in order; neighbouring bytes of one direction are shown together.
+/// What happened, in order. Neighbouring bytes of one direction are shown together, and so are those that are passed on one by one.
 #[derive(Default)]
 pub struct Transcript {
-    lines: Vec<(Micros, String, Vec<u8>)>,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    at: Micros,
+    what: String,
+    bytes: Vec<u8>,
 }
 
 impl Transcript {
     pub fn say(&mut self, at: Micros, what: impl Into<String>) {
-        self.lines.push((at, what.into(), Vec::new()));
+        self.lines.push(Line { at, what: what.into(), bytes: Vec::new() });
     }
 
     fn bytes(&mut self, at: Micros, way: String, bytes: &[u8]) {
-        match self.lines.last_mut() {
-            Some((time, what, so_far)) if *what == way && *time == at => so_far.extend_from_slice(bytes),
-            _ => self.lines.push((at, way, bytes.to_vec())),
+        let passing = |line: &&mut Line| line.at == at && !line.bytes.is_empty();
+        match self.lines.iter_mut().rev().take(2).take_while(passing).find(|line| line.what == way) {
+            Some(line) => line.bytes.extend_from_slice(bytes),
+            None => self.lines.push(Line { at, what: way, bytes: bytes.to_vec() }),
         }
     }
 
     pub fn text(&self) -> String {
         let mut out = String::new();
-        for (at, what, bytes) in &self.lines {
+        for Line { at, what, bytes } in &self.lines {
             let _ = write!(out, "    {:>10.3}s {what}", *at as f64 / SECOND as f64);
             let _ = if bytes.is_empty() { writeln!(out) } else { writeln!(out, " {}", show(bytes)) };
         }

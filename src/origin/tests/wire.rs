@@ -199,8 +199,8 @@ impl<S: Store> Wire<S> {
         self.down.sent(n);
     }
 
-    pub fn deadline(&self) -> Micros {
-        self.origin.deadline(&self.session, &self.up, &self.down).unwrap()
+    pub fn deadline(&mut self) -> Micros {
+        self.origin.deadline(&mut self.session, self.now, &self.up, &self.down).unwrap()
     }
 
     pub fn after(&mut self, span: Micros) {
