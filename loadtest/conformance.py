@@ -39,6 +39,7 @@ EXAMPLES = """examples:
   conformance.py --proxy pilb=target/debug/pilb-fast --only chunk -v
                                                  a debug build, cases with "chunk" in their name, all bytes shown
   conformance.py --proxy haproxy --json out.json keep every verdict, and the transcripts of failures, for a program to read
+  conformance.py --chop client                   the same cases, sent byte by byte; must end no differently
   conformance.py --list --only row:12            show the cases of row 12 of PROTOCOL.md without running them
 
 exit status: 0 pilb passed (or was not run), 1 pilb failed a case, 2 wrong usage or a proxy that cannot be started
@@ -370,6 +371,11 @@ def hard_close(sock):
     sock.close()
 
 
+def with_fin(after):
+    """The flags for bytes that are followed by this step: the FIN is to travel with the last of them, in one segment."""
+    return socket.MSG_MORE if after in (CLOSE, SHUT) else 0
+
+
 def echoed(target):
     """A long target would make the head of the answer long."""
     return target if len(target) <= 300 else target[:300] + b"...%d" % len(target)
@@ -430,11 +436,11 @@ class OriginConn:
             if self.ended or self.origin.stopping or self.closed:
                 raise Gone
 
-    def send(self, data):
+    def send(self, data, flags=0):
         self.trace(">", data)
         self.sock.settimeout(self.origin.deadline)
         try:
-            self.sock.sendall(data)
+            self.sock.sendall(data, flags)
         except OSError as error:
             self.trace(f"send: {error}")
             raise Gone from error
@@ -512,9 +518,13 @@ class OriginConn:
         script.playing += 1
         script.conns.append((self, len(self.received)))
         try:
-            for step in script.steps:
+            for step, after in zip(script.steps, script.steps[1:] + (None,)):
                 if isinstance(step, bytes):
-                    self.send(step)
+                    self.send(step, with_fin(after))
+                elif isinstance(step, Slow):
+                    for byte in step.data:
+                        self.send(bytes([byte]))
+                        time.sleep(step.pause)
                 elif isinstance(step, (int, float)):
                     end = time.monotonic() + step
                     while (left := end - time.monotonic()) > 0:
@@ -544,8 +554,9 @@ class OriginConn:
                     self.tunnel_at = at = self.next_request(pos).end
                     while True:
                         if len(self.received) > at:
-                            piece, at = bytes(self.received[at:]), len(self.received)
-                            self.send(b"pong:" + piece)
+                            piece = bytes(self.received[at:])
+                            self.send(b"pong:" + piece if at == self.tunnel_at else piece)
+                            at += len(piece)
                         self.need()
         finally:
             script.playing -= 1
@@ -765,11 +776,11 @@ class Client:
                 time.sleep(left)
                 return
 
-    def send(self, data):
+    def send(self, data, flags=0):
         self.trace(">", data)
         try:
             self.sock.settimeout(self.shard.deadline)
-            self.sock.sendall(data)
+            self.sock.sendall(data, flags)
         except OSError as error:
             self.trace(f"send: {error}")
 
@@ -791,7 +802,8 @@ def finals(messages):
 
 def methods_of(case):
     """The method of the first request: it decides whether its answer has a body. Later ones are no HEAD in any case."""
-    return tuple(re.findall(rb"\A[A-Z]+", b"".join(step for step in case.send if isinstance(step, bytes))))
+    sent = b"".join(step.data if isinstance(step, Slow) else step for step in case.send if isinstance(step, (bytes, Slow)))
+    return tuple(re.findall(rb"\A[A-Z]+", sent))
 
 
 # --- Judging -----------------------------------------------------------------------------------------------------------------
@@ -809,6 +821,30 @@ def marked(value, marks):
     if dataclasses.is_dataclass(value):
         return dataclasses.replace(value, **{f.name: marked(getattr(value, f.name), marks) for f in dataclasses.fields(value)})
     return value
+
+
+def chopped(steps, most=300):
+    """A script with its bytes sent one by one; the rest of long ones as it was."""
+    out = []
+    for step in steps or ():
+        if isinstance(step, bytes):
+            out.append(Slow(step[:most], 0.0005))
+            step = step[most:]
+        if step != b"":
+            out.append(step)
+    return tuple(out) if steps is not ANY else ANY
+
+
+def chop_case(case, side):
+    """The same case, but what the client or the origin sends comes byte by byte.
+
+    Bytes that follow an answer are then not together with it: if another request may be on its way by then, nobody can tell
+    what they answer. Such cases are left as they are."""
+    if side == "client":
+        return dataclasses.replace(case, send=chopped(case.send))
+    if (case.discard or CLOSE in (case.script or ())) and b"".join(s for s in case.send if isinstance(s, bytes)).count(b" HTTP/1.") > 1:
+        return case
+    return dataclasses.replace(case, script=chopped(case.script), script2=chopped(case.script2))
 
 
 def one_of(value, allowed):
@@ -985,9 +1021,9 @@ class Verdict:
 class Shard(threading.Thread):
     """A part of the cases, with an origin and a proxy process of its own."""
 
-    def __init__(self, kind, path, cases, deadline, until, folder):
+    def __init__(self, kind, path, cases, deadline, until, chop, folder):
         super().__init__(daemon=True)
-        self.until = until
+        self.until, self.chop = until, chop
         self.kind, self.path, self.cases, self.deadline = kind, path, cases, deadline
         self.folder = folder
         os.makedirs(folder)
@@ -1029,6 +1065,8 @@ class Shard(threading.Thread):
         marks = [(b"CASE00000000", b"C" + tag.encode()), (b"NEXT00000000", b"N" + tag.encode()),
                  (b"EVIL00000000", b"EVIL" + tag[:8].encode())]
         play = marked(case, marks)
+        if self.chop:
+            play = chop_case(play, self.chop)
         allowed = play.house + (() if self.kind.house else play.peers)
         self.origin.scripts = [Script(mark[1:], steps, play.once, play.script_if) for mark, steps in
                                ((marked(conformance_requests.T, marks), play.script),
@@ -1053,12 +1091,10 @@ class Shard(threading.Thread):
         starts = {conn: len(conn.received) for conn in self.origin.conns}
         client = Client(self, "client")
         watched = self.converse(client, play, allowed)
-        until = time.monotonic() + self.deadline
-        while any(script.playing for script in self.origin.scripts) and TUNNEL not in (play.script or ()) \
-                and time.monotonic() < until:
-            time.sleep(0.002)
-        if self.origin.scripts:
-            client.pause(SETTLE)
+        if not play.hurry:
+            self.scripts_end(play)
+            if self.origin.scripts:
+                client.pause(SETTLE)
         heard, ended = bytes(client.received), client.ended
         methods = methods_of(play)
         messages, tail, differs = two_readers(heard, "response", methods, ended)
@@ -1075,7 +1111,10 @@ class Shard(threading.Thread):
             fence.pop()
         client.close()
         time.sleep(SETTLE)
-        for number in (1, 2):
+        for number in (1, 2, 3, 4) if play.hurry else (1, 2):
+            if number == 3:
+                self.scripts_end(play)
+                time.sleep(SETTLE)
             fresh = Client(self, f"fresh#{number}")
             innocent(fresh, f"fresh connection {number}")
             fresh.close()
@@ -1087,7 +1126,7 @@ class Shard(threading.Thread):
         for words in evidence.origin_differs:
             problems.insert(0, f"origin: {words}")
         if matched is None:
-            nearest = min(wrongs, key=lambda pair: len(pair[0]))
+            nearest = min(wrongs, key=lambda pair: (any(w.startswith("status") for w in pair[0]), len(pair[0])))
             problems.insert(0, "; ".join(nearest[0]))
         if play.side == "response" and not any(script.conns for script in self.origin.scripts) and not play.script_if:
             problems.append("the request never reached the origin")
@@ -1107,6 +1146,12 @@ class Shard(threading.Thread):
         return Verdict(case, not problems, desync, expected, got, started, status,
                        tuple(m.decode() for m in fence), time.monotonic() - began)
 
+    def scripts_end(self, play):
+        until = time.monotonic() + self.deadline
+        while any(script.playing for script in self.origin.scripts) and TUNNEL not in (play.script or ()) \
+                and time.monotonic() < until:
+            time.sleep(0.002)
+
     def converse(self, client, play, allowed):
         """The client's script, then reading until nothing more is to be expected. False if the client left itself."""
         methods = methods_of(play)
@@ -1119,9 +1164,9 @@ class Shard(threading.Thread):
             (answers, _), _, _ = heard()
             return sum(m.complete for _, m in answers)
 
-        for step in play.send:
+        for step, after in zip(play.send, play.send[1:] + (None,)):
             if isinstance(step, bytes):
-                client.send(step)
+                client.send(step, with_fin(after))
             elif isinstance(step, Slow):
                 for byte in step.data:
                     client.send(bytes([byte]))
@@ -1274,7 +1319,8 @@ def run_proxy(kind, path, cases, options, scratch):
     shards = []
     for number in range(min(options.shards, len(cases))):
         folder = os.path.join(scratch, f"{kind.name}{number}")
-        shards.append(Shard(kind, path, cases[number::options.shards], options.deadline, time.monotonic() + options.limit, folder))
+        shards.append(Shard(kind, path, cases[number::options.shards], options.deadline, time.monotonic() + options.limit,
+                            options.chop, folder))
     try:
         for shard in shards:
             shard.start()
@@ -1319,6 +1365,7 @@ def parse_options(args):
     parser.add_argument("--shards", type=int, default=16, metavar="N", help="cases played side by side (default: 16)")
     parser.add_argument("--limit", type=float, default=170, metavar="S",
                         help="cases not begun by then are not played, and failed (default: 170 s per proxy)")
+    parser.add_argument("--chop", choices=("client", "origin"), help="what this side sends comes byte by byte")
     parser.add_argument("--list", action="store_true", help="show the cases and what is expected, run nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the bytes of every case that is played")
     options = parser.parse_args(args)

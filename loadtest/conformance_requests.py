@@ -26,7 +26,7 @@ class Do(Enum):
     ANSWER = "answer"  # client: wait for one more final answer (or the end)
     HEAD = "head"      # origin, first: begin when the head is there; without it the whole request is awaited
     BODY = "body"      # origin: wait for the rest of the request
-    TUNNEL = "tunnel"  # origin: from here on opaque bytes, each piece is sent back with "pong:" before it
+    TUNNEL = "tunnel"  # origin: from here on opaque bytes, which are sent back, "pong:" before the first
 
 
 SHUT, CLOSE, RESET, INTERIM, ANSWER, HEAD, BODY, TUNNEL = Do
@@ -95,6 +95,7 @@ class Case:
     script_if: str = ""           # the scripts are played only if the request has this field
     owes: bool = False            # the client leaves its request unfinished: nothing else can be sent on that connection
     once: bool = False            # the script is played once, then the origin echoes
+    hurry: bool = False           # innocent requests are sent while the origin's script is still played, and again after it
     warm: bool = False            # let an innocent request leave an idle upstream connection first
     discard: bool = False         # house: the upstream connection of `script` must be closed and carry nothing more
     logged: bool = False          # house: the access log must have a line with the status of the last answer
@@ -531,6 +532,8 @@ case("head-too-large-many", 14, req(b"".join(b"X-%02d: " % n + b"b" * 400 + b"\r
 case("head-too-large-in-pieces", 14, (b"GET " + T + b" HTTP/1.1\r\n" + H, 0.02) + (b"X-A: " + b"b" * 3000 + b"\r\n", 0.01) * 8 + (b"\r\n",),
      refuse(431), peers=_many)
 case("head-fields-150", 14, req(b"".join(b"X-%03d: b\r\n" % n for n in range(150))), refuse(431), peers=_many)
+case("head-fields-101", 14, req(b"".join(b"X-%03d: b\r\n" % n for n in range(100))), refuse(431), peers=_many)
+case("head-fields-100", 14, req(b"".join(b"X-%03d: b\r\n" % n for n in range(99))), forward(Seen(has={"x-098": b"b"})), peers=_many)
 case("head-fields-90", 14, req(b"".join(b"X-%03d: b\r\n" % n for n in range(90))), forward(Seen(has={"x-000": b"b", "x-089": b"b"})))
 case("head-12-KB", 14, req(b"".join(b"X-%d: " % n + b"b" * 6000 + b"\r\n" for n in range(2))),
      forward(Seen(has={"x-0": b"b" * 6000, "x-1": b"b" * 6000})), peers=_many)
@@ -684,6 +687,10 @@ for _name, _rest in [("percent-dots", b"/%2e%2e/x"), ("dots", b"/../.." + T), ("
 case("target-too-long", 17, req(target=T + b"a" * 9000), refuse(414),
      peers=[refuse(400, 414, 431, closed=ANY), forward(Seen(target=T + b"a" * 9000))])
 case("target-far-too-long", 17, req(target=T + b"a" * 30000), refuse(414, 431), peers=[refuse(400, 414, 431, closed=ANY)])
+case("target-8192", 17, req(target=T + b"a" * (8192 - len(T))), forward(Seen(target=T + b"a" * (8192 - len(T)))),
+     peers=[refuse(400, 414, 431, closed=ANY)])
+case("target-8193", 17, req(target=T + b"a" * (8193 - len(T))), refuse(414),
+     peers=[refuse(400, 414, 431, closed=ANY), forward(Seen(target=T + b"a" * (8193 - len(T))))])
 case("target-7000", 17, req(target=T + b"a" * 7000), forward(Seen(target=T + b"a" * 7000)), peers=[refuse(400, 414, 431, closed=ANY)])
 case("method-unknown", 17, req(method=b"BREW"), forward(Seen(method=b"BREW")), peers=[refuse(405, 501, closed=ANY)])
 case("method-lower-case", 17, req(method=b"get"), forward(Seen(method=b"get")), peers=[refuse(400, 405, 501, closed=ANY)])
@@ -696,6 +703,12 @@ case("pipelined-bodies", 17, post(length(b"hello"), b"hello") + post(CHUNKED, _f
      forward(posted(), posted(target=T2), Seen(target=T + b"?3")))
 case("pipelined-twenty", 17, b"".join(req(target=T + b"?%d" % n) for n in range(20)),
      forward(*(Seen(target=T + b"?%d" % n) for n in range(20))))
+case("pipelined-two-hundred", 17, b"".join(post(length(b"b%d" % n), b"b%d" % n, target=T + b"?%d" % n) for n in range(200)),
+     forward(*(Seen(method=b"POST", target=T + b"?%d" % n, body=b"b%d" % n) for n in range(200))))
+case("pipelined-large-bodies", 17, b"".join(post(CHUNKED, b"c350\r\n" + b"z" * 50000 + b"\r\n0\r\n\r\n", target=T + b"?%d" % n) for n in range(8)),
+     forward(*(Seen(method=b"POST", target=T + b"?%d" % n, body=b"z" * 50000) for n in range(8))))
+case("large-post-then-fin", 17, (post(length(b"0123456789" * 30000), b"0123456789" * 30000), SHUT), forward(Seen(method=b"POST", body=b"0123456789" * 30000)),
+     peers=[Outcome("leave when the client seems to leave", ANY, ANY, partial=True)])
 case("pipelined-cut-anywhere", 17, (req() + NEXT[:3], 0.02, NEXT[3:40], 0.02, NEXT[40:]), forward(Seen(), Seen(target=T2)))
 case("pipelined-then-fin", 17, (req() + NEXT, SHUT), forward(Seen(), Seen(target=T2)),
      peers=[Outcome("leave when the client seems to leave", ANY, ANY, partial=True)])
@@ -758,6 +771,14 @@ case("upgrade-tunnel", 19, (req(_ws), ANSWER, b"ping\r\n\r\n"),
 case("upgrade-tunnel-looks-like-http", 19, (req(_ws), ANSWER, EVIL),
      Outcome("tunnel", (status(101, tunnel=b"pong:" + EVIL),), (Seen(),)),
      peers=[forward(Seen(), Seen(target=S))], script=(_101, TUNNEL), script_if="upgrade")
+case("upgrade-then-client-fin", 19, (req(_ws), ANSWER, SHUT), Outcome("tunnel, then both ends", (status(101),), (Seen(),), True),
+     peers=[answered(ok(), closed=True, origin=(Seen(),), words="forward without upgrade")], script=(_101, TUNNEL), script_if="upgrade")
+case("upgrade-and-client-fin", 19, (req(_ws), SHUT), Outcome("tunnel, then both ends", (status(101),), (Seen(),), True),
+     peers=[Outcome("leave when the client seems to leave", ANY, ANY, partial=True)], script=(_101, TUNNEL), script_if="upgrade")
+case("upgrade-then-client-leaves", 19, (req(_ws), ANSWER, CLOSE), Outcome("tunnel, then both ends", ANY, (Seen(),)),
+     script=(_101, TUNNEL), script_if="upgrade")
+case("upgrade-tunnel-100-KB", 19, (req(_ws), ANSWER, b"x" * 100000), Outcome("tunnel", (status(101, tunnel=b"pong:" + b"x" * 100000),), (Seen(),)),
+     peers=[answered(ok(), status(400), closed=True, origin=(Seen(),))], script=(_101, TUNNEL), script_if="upgrade")
 case("upgrade-refused-pipelined", 19, req(_ws) + NEXT, forward(Seen(), Seen(target=T2)))
 case("upgrade-refused-then-next", 19, (req(_ws), ANSWER, NEXT), forward(Seen(), Seen(target=T2)))
 case("upgrade-refused-body", 19, post(_ws + length(EVIL), EVIL), forward(posted(EVIL)))
@@ -795,6 +816,15 @@ case("unread-trace", 20, req(length(EVIL), EVIL, method=b"TRACE"), refuse(405, 4
 case("unread-connect", 20, req(length(EVIL), EVIL, method=b"CONNECT", target=b"a.example:80"), refuse(405, 400, closed=ANY),
      peers=[refuse(400, 405, 501, closed=ANY)])
 case("unread-417", 20, post(b"Expect: the-unexpected\r\n" + length(EVIL), EVIL), refuse(417), peers=[refuse(417, closed=ANY), forward(posted(EVIL))])
+for _name, _end in [("close", CLOSE), ("reset", RESET)]:
+    case(f"left-before-answer-{_name}", 20, (req(), 0.03, _end), Outcome("nobody gets that answer", ANY, ANY, partial=True),
+         script=(0.25, b"HTTP/1.1 200 OK\r\nX-Echo: GET /POISON\r\nContent-Length: 6\r\n\r\nPOISON"), hurry=True, warm=True)
+    case(f"left-in-answer-{_name}", 20, (req(), 0.05, _end), Outcome("nobody gets that answer", ANY, ANY, partial=True), hurry=True, warm=True,
+         script=(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n", 0.25, (b"HTTP/1.1 200 OK\r\nX-Echo: GET /POISON\r\nContent-Length: 0\r\n\r\n" * 10)[:600]))
+    case(f"left-in-body-{_name}", 20, (post(length(b"hello" + EVIL), b"hello"), 0.05, _end), unfinished(), hurry=True, warm=True)
+    case(f"left-in-chunk-{_name}", 20, (post(CHUNKED, b"100\r\nhello"), 0.05, _end), unfinished(), hurry=True, warm=True)
+    case(f"left-after-post-{_name}", 20, (post(length(b"hello"), b"hello"), 0.03, _end), Outcome("nobody gets that answer", ANY, ANY, partial=True),
+         script=(0.25, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON"), hurry=True, warm=True)
 case("body-on-get", 20, req(length(EVIL), EVIL), forward(Seen(body=EVIL)))
 case("body-on-head", 20, req(length(EVIL), EVIL, method=b"HEAD") + NEXT, forward(Seen(method=b"HEAD", body=EVIL), Seen(target=T2)))
 case("body-on-delete", 20, req(CHUNKED, b"%x\r\n" % len(EVIL) + EVIL + b"\r\n0\r\n\r\n", method=b"DELETE"), forward(Seen(method=b"DELETE", body=EVIL)))
@@ -815,6 +845,8 @@ for _name, _bytes, _status, _framed in [
 case("after-bad-chunk", 21, post(CHUNKED, b"5x\r\n" + EVIL), refuse(400))
 case("after-bad-second", 21, req() + b"GET " + T2 + b" HTTP/1.1\r\n" + H + b"X-A : b\r\n\r\n" + EVIL, refuse(400, before=[ok()], origin=[Seen()]),
      peers=[answered(ok(), status(400), ok(S), origin=(Seen(), Seen(target=S)), words="refuse, then the next")])
+case("after-bad-large-body", 21, post(b"X-A : b\r\n" + length(b"0123456789" * 100000), b"0123456789" * 100000), refuse(400))
+case("after-bad-chunk-large-body", 21, post(CHUNKED, b"5x\r\n" + b"0123456789" * 100000), refuse(400), peers=[refuse(400, silent=True)])
 case("after-bad-later", 21, (req(b"X-A : b\r\n"), 0.05, EVIL), refuse(400),
      peers=[answered(status(400), ok(S), origin=(Seen(target=S),), words="refuse, then the next")])
 

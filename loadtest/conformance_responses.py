@@ -246,6 +246,8 @@ case("upgrade-101-with-bytes", 19, _101 + b"first words", Outcome("tunnel", (sta
      peers=[deliver(words="forward without upgrade")], script_if="upgrade")
 case("upgrade-101-then-close", 19, (_101 + b"bye", CLOSE), Outcome("tunnel", (status(101, tunnel=b"bye"),), ANY, True), send=_WS,
      peers=[deliver(words="forward without upgrade")], script_if="upgrade")
+case("upgrade-101-then-close-later", 19, (_101 + b"bye", 0.03, CLOSE), Outcome("tunnel", (status(101, tunnel=b"bye"),), ANY, True), send=_WS,
+     peers=[deliver(words="forward without upgrade")], script_if="upgrade")
 case("upgrade-103-then-101", 19, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + _101 + b"hi",
      Outcome("tunnel", (status(101, tunnel=b"hi"),), ANY), send=_WS, peers=[deliver(words="forward without upgrade")], script_if="upgrade")
 case("upgrade-101-bad-head", 19, _101.replace(b"Connection", b"X-A : b\r\nConnection"), bad_gateway(), send=_WS,
@@ -290,6 +292,16 @@ for _name, _bytes in [("answer", POISON), ("garbage", b"garbage"), ("crlf", b"\r
                       ("interim", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), ("many-answers", POISON * 20), ("large", b"x" * 200000)]:
     case(f"extra-{_name}", 24, _whole + _bytes, deliver(b"hello"), discard=True)
     case(f"idle-{_name}", 24, (_whole, 0.03, _bytes), deliver(b"hello"), discard=True)
+case("idle-408", 24, (_whole, 0.03, resp(b"Content-Length: 0\r\nConnection: close\r\n", line=b"HTTP/1.1 408 Request Timeout"), CLOSE), deliver(b"hello"))
+case("idle-fin", 24, (_whole, 0.03, CLOSE), deliver(b"hello"))
+case("idle-reset", 24, (_whole, 0.03, RESET), deliver(b"hello"))
+for _name, _bytes in [("length", _whole), ("chunked", resp(CHUNKED, FIVE))]:
+    case(f"fin-with-{_name}", 24, (_bytes, CLOSE), deliver(b"hello"))
+    case(f"fin-with-{_name}-pipelined", 24, (_bytes, CLOSE), deliver(b"hello", then=[ok(T2)]), send=req() + NEXT)
+    case(f"fin-with-{_name}-pipelined-post", 24, (_bytes, CLOSE), deliver(b"hello", then=[ok(T2)]), send=req() + post(HELLO, b"hello", target=T2),
+         peers=[deliver(b"hello", then=[status(502, 503)]), deliver(b"hello", closed=True)])
+case("fin-with-204", 24, (resp(line=b"HTTP/1.1 204 No Content"), CLOSE), deliver(b"", code=204, then=[ok(T2)]), send=req() + NEXT)
+case("fin-with-head", 24, (resp(HELLO), CLOSE), deliver(b"", then=[ok(T2)]), send=req(method=b"HEAD") + NEXT)
 case("extra-after-chunked", 24, resp(CHUNKED, FIVE + POISON), deliver(b"hello"), discard=True)
 case("extra-after-chunked-crlf", 24, resp(CHUNKED, FIVE + b"\r\n"), deliver(b"hello"), discard=True)
 case("extra-after-204", 24, resp(line=b"HTTP/1.1 204 No Content") + POISON, deliver(b"", code=204), discard=True)

@@ -10,7 +10,7 @@ mod targets;
 use std::path::{Path, PathBuf};
 
 /// Mutations of each target, as many as a debug build does in a second or so.
-const MUTATIONS: usize = 1500;
+const MUTATIONS: usize = 4000;
 /// What the corpus may grow to. libFuzzer's own is many times as large, and is not kept.
 const MOST_FILES: usize = 60;
 const MOST_BYTES: usize = 4096;

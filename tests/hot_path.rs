@@ -83,6 +83,10 @@ fn a_keep_alive_request_allocates_nothing() {
 
 #[test]
 fn an_idle_client_costs_at_most_256_bytes() {
-    assert!(pilb::net::worker::session_size::<Proxy, Sys>() <= 256, "{}", pilb::net::worker::session_size::<Proxy, Sys>());
+    assert!(
+        pilb::net::worker::session_size::<Proxy, Sys>() <= 256,
+        "{}",
+        pilb::net::worker::session_size::<Proxy, Sys>()
+    );
     assert!(size_of::<Peer>() <= 32);
 }

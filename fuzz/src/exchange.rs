@@ -37,7 +37,8 @@ const STEPS: usize = 300;
 /// `data`: a script.
 pub fn run(data: &[u8]) {
     let Some((&setting, script)) = data.split_first() else { return };
-    let mut world = World::new(settings(setting), usize::from(setting & 3), if setting & 4 == 0 { 16 * 1024 } else { 4096 });
+    let mut world =
+        World::new(settings(setting), usize::from(setting & 3), if setting & 4 == 0 { 16 * 1024 } else { 4096 });
     let mut filler = ALL_FILLER;
     for step in script.split(|&byte| byte == b'|').take(STEPS) {
         let Some((&letter, rest)) = step.split_first() else { continue };

@@ -366,7 +366,11 @@ fn strict_response(head: &Head<'_>, bytes: &[u8]) {
     let status = &line[9..12];
     assert!(matches!(status, [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']), "no status: {}", show(bytes));
     if status[0] == b'1' || status == b"204" {
-        assert!(!head.has("content-length") && !head.has("transfer-encoding"), "framed without a body: {}", show(bytes));
+        assert!(
+            !head.has("content-length") && !head.has("transfer-encoding"),
+            "framed without a body: {}",
+            show(bytes)
+        );
     }
     let switching = head.list("connection").contains(&"upgrade".to_owned());
     assert_eq!(status == b"101", switching, "switching or not: {}", show(bytes));

@@ -247,7 +247,8 @@ impl Tale<'_> {
         let page = format!("{} ", answer.status);
         let own = head.values("content-type") == [b"text/plain; charset=utf-8"]
             && (answer.content.starts_with(page.as_bytes()) || answer.content.is_empty());
-        let delivered = matches!(self.record.end, CloseReason::Done | CloseReason::TunnelDone | CloseReason::TunnelIdle);
+        let delivered =
+            matches!(self.record.end, CloseReason::Done | CloseReason::TunnelDone | CloseReason::TunnelIdle);
         match attempt {
             _ if !delivered && own => {}
             Some(attempt) => self.judge_relayed(&answer, attempt, to_head, delivered),
@@ -257,7 +258,8 @@ impl Tale<'_> {
 
     /// Did the proxy get as far as to know the method?
     fn understood(&self) -> bool {
-        self.dials() > 0 || matches!(self.record.end, CloseReason::Local | CloseReason::NoUpstream | CloseReason::BodyTooLarge)
+        self.dials() > 0
+            || matches!(self.record.end, CloseReason::Local | CloseReason::NoUpstream | CloseReason::BodyTooLarge)
     }
 
     fn read_answer(&self, to_head: bool) -> Option<Answer<'_>> {
@@ -299,7 +301,14 @@ impl Tale<'_> {
         let body = reference::body(frame, rest, clean && !self.story.broken);
         assert_ne!(body.end, End::Bad, "a malformed body: {}", self.shown());
         assert!(body.end != End::Whole || body.used == rest.len(), "something behind the answer: {}", self.shown());
-        Some(Answer { status: answer.status, head: Some(answer.head), interims, frame, content: body.content, end: body.end })
+        Some(Answer {
+            status: answer.status,
+            head: Some(answer.head),
+            interims,
+            frame,
+            content: body.content,
+            end: body.end,
+        })
     }
 
     /// The server's answer, no more than it said, and whole only if it was.

@@ -187,7 +187,9 @@ impl Exchange {
         match self.cycle.next() {
             // The server may still want the rest of the request; if it is gone, nobody does.
             Next::FinishRequest if self.finish_request && side == Side::Open => {}
-            Next::Again if self.finish_request && !turn.up.drained() && side == Side::Open => turn.effects.again = Again::UpSent,
+            Next::Again if self.finish_request && !turn.up.drained() && side == Side::Open => {
+                turn.effects.again = Again::UpSent;
+            }
             Next::Wait | Next::Tunnel => {}
             Next::Again | Next::FinishRequest | Next::Close => self.finish(turn),
         }

@@ -1,7 +1,9 @@
 //! One request and its response: the stages, the request's body, and the end that is logged.
 
 use crate::base::{Micros, Now, Peer};
-use crate::engine::{AccessRecord, Again, Close, CloseReason, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
+use crate::engine::{
+    AccessRecord, Again, Close, CloseReason, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish,
+};
 use crate::http1::cycle::{Cycle, Event, Half};
 use crate::http1::encode::{self, Persist, Shape};
 use crate::http1::request::{Method, RequestHead};
@@ -234,6 +236,10 @@ impl Exchange {
             self.record.end = reason;
         }
         self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
+        if self.record.bytes_down == 0 {
+            // The answer was made, but none of it was sent.
+            (self.record.status, self.record.head_down) = (0, 0);
+        }
         turn.up.clear();
         turn.down.clear();
         self.drop_upstream(turn);

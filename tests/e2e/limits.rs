@@ -202,10 +202,10 @@ fn a_hundred_clients_with_few_descriptors_are_all_served() {
 fn descriptors_that_run_out_are_survived_without_spinning() {
     let server = Server::named("a");
     let proxy = proxy(&[&server], "");
-    // After the start, so that no limit of clients follows from it.
-    proxy.limit_open_files(40);
     let mut early = proxy.client();
     assert_eq!(early.get("/").status, 200);
+    // Once it serves, so that no limit of clients follows from it.
+    proxy.limit_open_files(40);
     let clients: Vec<_> = (0..100).map(|_| proxy.client()).collect();
     eventually("all descriptors are in use", || (proxy.open_files() >= 39).then_some(()));
     // Nothing happens now, so nothing should be done.

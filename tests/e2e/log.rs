@@ -170,7 +170,7 @@ fn no_request_can_forge_a_line() {
             match format {
                 "pilb" => assert_eq!(Line::parse(line).client, "127.0.0.1"),
                 "combined" => {
-                    assert_eq!((line.split('"').count(), line.starts_with("127.0.0.1 ")), (7, true), "{line}")
+                    assert_eq!((line.split('"').count(), line.starts_with("127.0.0.1 ")), (7, true), "{line}");
                 }
                 _ => assert_eq!(serde_json::from_str::<Value>(line).unwrap()["client"], "127.0.0.1"),
             }

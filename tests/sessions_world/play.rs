@@ -9,6 +9,7 @@ use pilb::base::time::SECOND;
 use pilb::engine::record::Part;
 use pilb::engine::{AccessRecord, Drain};
 use pilb::proxy::Forwarded;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A script being performed.
@@ -188,7 +189,7 @@ fn client(world: &mut World, rest: &str, run: bool) -> Checked {
     let number = number.unwrap_or(0);
     world.connect(number);
     match rest.as_bytes().first() {
-        Some(b'>') => return world.from_client(number, &text::bytes(after_operator(rest))?, run),
+        Some(b'>') => return world.client_sends(number, &text::bytes(after_operator(rest))?, run),
         Some(b'<') => {
             let client = world.client(number);
             return look(&mut client.link.sock.out, &mut client.looked, after_operator(rest));
@@ -236,7 +237,7 @@ fn find_conn<'t>(world: &World, text: &'t str) -> Checked<(usize, &'t str)> {
 fn upstream(world: &mut World, rest: &str, run: bool) -> Checked {
     let (key, rest) = find_conn(world, rest)?;
     match rest.as_bytes().first() {
-        Some(b'>') => return world.from_upstream(key, &text::bytes(after_operator(rest))?, run),
+        Some(b'>') => return world.upstream_sends(key, &text::bytes(after_operator(rest))?, run),
         Some(b'<') => {
             let conn = &mut world.conns[key];
             return look(&mut conn.link.sock.out, &mut conn.looked, after_operator(rest));
@@ -347,7 +348,8 @@ fn expect(world: &mut World, rest: &str) -> Checked {
     }
 }
 
-fn same<T: PartialEq + std::fmt::Display>(what: &str, is: T, wanted: T) -> Checked {
+fn same(what: &str, is: impl Display, wanted: impl Display) -> Checked {
+    let (is, wanted) = (is.to_string(), wanted.to_string());
     if is == wanted { Ok(()) } else { Err(format!("{what}: {is}, expected {wanted}")) }
 }
 

@@ -106,6 +106,8 @@ pub struct Client {
     uplink: Attached,
     queued: bool,
     linger: Option<Micros>,
+    /// When the app wants to be woken.
+    armed: Option<Micros>,
     /// A dial was wished for since the last record.
     owes_record: bool,
     /// Bytes that records account for.
@@ -244,10 +246,12 @@ impl World {
                 uplink: Attached::None,
                 queued: false,
                 linger: None,
+                armed: None,
                 owes_record: false,
                 logged_down: 0,
                 looked: Vec::new(),
             });
+            self.arm(client);
         }
     }
 
@@ -257,7 +261,7 @@ impl World {
     }
 
     /// Bytes from a client. With `run` false the last ones wait for the next batch.
-    pub fn from_client(&mut self, client: usize, bytes: &[u8], run: bool) -> Checked {
+    pub fn client_sends(&mut self, client: usize, bytes: &[u8], run: bool) -> Checked {
         let step = if self.mode == Mode::ClientBytes { 1 } else { bytes.len().max(1) };
         let count = bytes.len().div_ceil(step);
         for (i, part) in bytes.chunks(step).enumerate() {
@@ -271,7 +275,7 @@ impl World {
     }
 
     /// Bytes from a server.
-    pub fn from_upstream(&mut self, conn: usize, bytes: &[u8], run: bool) -> Checked {
+    pub fn upstream_sends(&mut self, conn: usize, bytes: &[u8], run: bool) -> Checked {
         let step = if self.mode == Mode::UpstreamBytes { 1 } else { bytes.len().max(1) };
         let count = bytes.len().div_ceil(step);
         for (i, part) in bytes.chunks(step).enumerate() {
@@ -302,10 +306,15 @@ impl World {
                 self.drop_conn(idle.conn);
             }
             for client in 0..self.clients.len() {
-                if self.deadline(client).is_some_and(|deadline| deadline <= at) {
+                // As the timers do: what was armed is a hint, the app is asked again.
+                if self.armed(client).is_none_or(|armed| armed > at) {
+                    continue;
+                }
+                self.arm(client);
+                if self.armed(client).is_some_and(|armed| armed <= at) {
                     self.say(format!("deadline of client {client}"));
                     self.turn(client, true)?;
-                    if self.deadline(client).is_some_and(|deadline| deadline <= at) {
+                    if self.armed(client).is_some_and(|armed| armed <= at) {
                         return Err("a passed deadline changed nothing: it is still in the past".to_owned());
                     }
                 }
@@ -321,7 +330,7 @@ impl World {
     }
 
     fn next_wake(&self) -> Option<Micros> {
-        let deadlines = (0..self.clients.len()).filter_map(|client| self.deadline(client));
+        let deadlines = (0..self.clients.len()).filter_map(|client| self.armed(client));
         deadlines.chain(self.idle.iter().map(|idle| idle.until)).chain(self.drain_ends).min()
     }
 
@@ -806,16 +815,29 @@ impl World {
         if more {
             self.queue(client, false);
         }
-        match self.deadline(client) {
+        self.arm(client);
+        match self.armed(client) {
             Some(at) if at > self.now.mono => Ok(()),
             at => Err(format!("after a turn the deadline is not in the future: {at:?}, now {}", self.now.mono)),
         }
     }
 
-    fn deadline(&self, client: usize) -> Option<Micros> {
-        let slot = self.slot(client)?;
-        let session = slot.session.as_ref()?;
-        slot.linger.or_else(|| self.app.deadline(session, &slot.link.flow, self.down(client)))
+    /// Asks when the session must be woken.
+    fn arm(&mut self, client: usize) {
+        let Some(slot) = self.clients[client].as_mut() else { return };
+        let Some(session) = slot.session.as_mut() else { return };
+        let down = match slot.uplink {
+            Attached::To(conn) => &self.conns[conn].link.flow,
+            _ => &slot.reply,
+        };
+        slot.armed = match slot.linger {
+            Some(until) => Some(until),
+            None => self.app.deadline(session, self.now, &slot.link.flow, down),
+        };
+    }
+
+    fn armed(&self, client: usize) -> Option<Micros> {
+        self.slot(client).filter(|slot| slot.session.is_some())?.armed
     }
 
     fn close(&mut self, client: usize, close: Close) -> Checked {
@@ -859,7 +881,7 @@ impl World {
                     self.changes += 1;
                     self.queue(client, false);
                 }
-                return;
+                return self.arm(client);
             }
         }
         let _ = self.remove(client);

@@ -1,0 +1,125 @@
+//! The house's order as a test: who may import whom, what only the outer layers may touch, and that every room says what it is for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room, and the rooms of ours that it may name (besides itself).
+const ROOMS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("http1", &["base"]),
+    ("engine", &["base"]),
+    ("proxy", &["base", "http1", "engine"]),
+    ("origin", &["base", "http1", "engine"]),
+    ("net", &["base", "engine"]),
+    ("storage", &["base", "engine", "http1", "origin"]),
+    ("access_log", &["base", "engine"]),
+    ("config", &["base", "http1"]),
+    ("run", &["base", "http1", "engine", "proxy", "origin", "net", "storage", "access_log", "config"]),
+];
+
+/// Rooms without sockets, clocks, files or threads.
+const PURE: &[&str] = &["base", "http1", "engine", "proxy", "origin"];
+
+/// What they therefore may not mention.
+const IMPURE: &[&str] = &[
+    "mio::",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "UnixListener",
+    "std::thread",
+    "std::fs",
+    "Instant::now",
+    "SystemTime",
+    "Rc<",
+    "RefCell",
+    "std::env",
+    "rustix::",
+    "socket2::",
+];
+
+/// What nobody may.
+const BANNED: &[&str] = &["unsafe ", "todo!(", "unimplemented!(", "dbg!(", "#[ignore]"];
+
+/// The complaints about one file, each with its line number.
+fn complaints(room: &str, text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    if !text.starts_with("//!") {
+        found.push((1, "no //! line that says what the file is for".to_owned()));
+    }
+    let allowed = ROOMS.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, allowed)| allowed);
+    let mut in_tests = false;
+    for (index, line) in text.lines().enumerate() {
+        let mut complain = |what: String| found.push((index + 1, what));
+        in_tests |= line.starts_with("#[cfg(test)]");
+        let code = line.split("//").next().unwrap_or("");
+        for other in code.match_indices("crate::").map(|(at, _)| &code[at + 7..]) {
+            let named = ROOMS.iter().map(|(name, _)| *name).find(|name| {
+                other
+                    .strip_prefix(name)
+                    .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+            });
+            if let Some(named) = named.filter(|named| *named != room && !allowed.contains(named)) {
+                complain(format!("{room} may not know {named}"));
+            }
+        }
+        BANNED
+            .iter()
+            .filter(|word| code.contains(**word))
+            .for_each(|word| complain(format!("{word} is not for this house")));
+        if PURE.contains(&room) && !in_tests {
+            IMPURE
+                .iter()
+                .filter(|word| code.contains(**word))
+                .for_each(|word| complain(format!("{word} in a pure room")));
+        }
+    }
+    found
+}
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_house_is_in_order() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut files, mut all) = (Vec::new(), String::new());
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "only {} sources found", files.len());
+    for path in files {
+        let inner = path.strip_prefix(&root).unwrap();
+        let first = inner.components().next().unwrap().as_os_str().to_str().unwrap();
+        let room = first.strip_suffix(".rs").unwrap_or(first);
+        for (line, what) in complaints(room, &fs::read_to_string(&path).unwrap()) {
+            all += &format!("src/{}:{line}: {what}\n", inner.display());
+        }
+    }
+    assert!(all.is_empty(), "\n{all}");
+}
+
+#[test]
+fn every_rule_can_be_broken() {
+    let head = "//! A room.\n";
+    for (room, code, complaint) in [
+        ("base", "use crate::engine::Flow;", "base may not know engine"),
+        ("proxy", "use crate::net::Worker;", "proxy may not know net"),
+        ("net", "let x = crate::proxy::Proxy::new();", "net may not know proxy"),
+        ("http1", "let now = Instant::now();", "Instant::now in a pure room"),
+        ("engine", "use std::fs;", "std::fs in a pure room"),
+        ("net", "unsafe { x() }", "unsafe  is not for this house"),
+    ] {
+        assert_eq!(complaints(room, &format!("{head}{code}\n")), [(2, complaint.to_owned())], "{code}");
+    }
+    assert_eq!(complaints("net", "use std::fs;\n").len(), 1, "a file without a head line");
+    assert_eq!(complaints("proxy", &format!("{head}use crate::http1::Fault;\n#[cfg(test)]\nuse std::fs;\n")), []);
+    assert_eq!(complaints("base", &format!("{head}// crate::net is far away\n")), []);
+}
