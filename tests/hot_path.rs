@@ -1,5 +1,6 @@
 //! The hot path's rules that a test can hold (strace holds the rest, see `loadtest/syscalls`): no allocation per request in the
 //! whole worker, real sockets included, and small idle sessions.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
 
 use pilb::base::{Address, Peer};
 use pilb::engine::{AccessLog, AccessRecord};

@@ -14,8 +14,11 @@ pub mod reference;
 pub mod story;
 pub mod world;
 
+/// A fuzz target.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is also that of its folder in `corpus/`.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("chunked_body", chunked_body::run),
     ("exchange", exchange::run),
     ("parse_request", parse_request::run),

@@ -176,6 +176,8 @@ impl Exchange {
         if let Stage::Over(_) = self.stage {
             self.record.total = self.record.wait_head + (turn.now.mono - self.judged);
             self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
+            self.record.head_down =
+                self.record.head_down.min(u32::try_from(self.record.bytes_down).unwrap_or(u32::MAX));
             turn.log.record(&self.record);
         }
     }
@@ -198,7 +200,7 @@ impl Exchange {
             Waits::ClientWrite => down.given(),
             Waits::UpstreamWrite => up.given(),
             Waits::Response | Waits::Read => down.taken(),
-            Waits::Tunnel => up.taken() + down.taken(),
+            Waits::Tunnel => up.taken() + up.given() + down.taken() + down.given(),
         };
         (waits, moved)
     }
@@ -222,7 +224,13 @@ impl Exchange {
         match turn.client {
             // A client told that the rest is not wanted may well end its half, and still gets its answer (RFC 9112 §9.5).
             Side::Ended if self.cycle.request == Half::Body && self.finish_request => {
-                self.end_now(CloseReason::ClientClosed, Close::Finish, turn);
+                if self.cycle.response == Half::Done {
+                    // The answer is complete, and still owed.
+                    self.record.end = CloseReason::ClientClosed;
+                    self.finish_request = false;
+                } else {
+                    self.end_now(CloseReason::ClientClosed, Close::Finish, turn);
+                }
             }
             Side::Broken => self.end_now(CloseReason::ClientReset, Close::Finish, turn),
             _ => {}

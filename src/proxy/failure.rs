@@ -183,7 +183,11 @@ impl Exchange {
             Waits::UpstreamWrite => CloseReason::UpstreamWriteTimeout,
             Waits::Response => CloseReason::UpstreamTimeout,
             Waits::Read => CloseReason::UpstreamReadTimeout,
-            Waits::Tunnel => return self.end_now(CloseReason::TunnelIdle, Close::Finish, turn),
+            Waits::Tunnel => {
+                // What was not taken is lost, and a plain close would not show that.
+                let whole = turn.up.drained() && turn.down.drained();
+                return self.end_now(CloseReason::TunnelIdle, if whole { Close::Finish } else { Close::Reset }, turn);
+            }
         };
         self.fail(Failure::new(reason), shop, turn);
     }

@@ -6,6 +6,9 @@ use crate::wire::{Pattern, post};
 use std::io::Write;
 use std::thread;
 
+/// On a busy machine it takes a while until it is a client's turn.
+const PATIENT: &str = "--client-head-timeout 5m";
+
 /// A body that says whose it is in every byte of it.
 fn body(client: u64, nth: u64) -> Vec<u8> {
     let seed = client * 1000 + nth;
@@ -16,7 +19,7 @@ fn body(client: u64, nth: u64) -> Vec<u8> {
 fn two_hundred_clients_get_their_own_bodies_back() {
     let server = Server::named("a");
     let other = Server::named("b");
-    let proxy = proxy(&[&server, &other], "--workers 2");
+    let proxy = proxy(&[&server, &other], &format!("--workers 2 {PATIENT}"));
     let clients: Vec<_> = (0..200)
         .map(|id| {
             let mut client = proxy.client();
@@ -41,7 +44,7 @@ fn two_hundred_clients_get_their_own_bodies_back() {
 #[test]
 fn pipelining_clients_do_not_get_each_others_answers() {
     let server = Server::named("a");
-    let proxy = proxy(&[&server], "--workers 2");
+    let proxy = proxy(&[&server], &format!("--workers 2 {PATIENT}"));
     let clients: Vec<_> = (0..30)
         .map(|id| {
             let mut client = proxy.client();
@@ -63,7 +66,7 @@ fn pipelining_clients_do_not_get_each_others_answers() {
 fn two_workers_share_the_clients() {
     const CLIENTS: usize = 200;
     let server = Server::named("a");
-    let mut proxy = proxy(&[&server], "--workers 2");
+    let mut proxy = proxy(&[&server], &format!("--workers 2 {PATIENT}"));
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
     for client in &mut clients {
         assert_eq!(client.get("/").status, 200);
@@ -92,7 +95,7 @@ fn four_workers_alternate_so_that_every_server_gets_its_share() {
 #[test]
 fn a_thousand_idle_clients_are_cheap() {
     let server = Server::named("a");
-    let proxy = proxy(&[&server], "");
+    let proxy = proxy(&[&server], PATIENT);
     let mut clients: Vec<_> = (0..1000).map(|_| proxy.client()).collect();
     assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
     // Served one after the other, they need one connection to the server.

@@ -201,7 +201,7 @@ fn a_hundred_clients_with_few_descriptors_are_all_served() {
 #[test]
 fn descriptors_that_run_out_are_survived_without_spinning() {
     let server = Server::named("a");
-    let proxy = proxy(&[&server], "");
+    let proxy = proxy(&[&server], "--client-head-timeout 5m");
     let mut early = proxy.client();
     assert_eq!(early.get("/").status, 200);
     // Once it serves, so that no limit of clients follows from it.
