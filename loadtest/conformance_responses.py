@@ -276,7 +276,7 @@ for _name, _end in [("close", CLOSE), ("reset", RESET)]:
     case(f"short-nothing-{_name}", 23, (_end,), bad_gateway())
     case(f"short-to-http10-client-{_name}", 23, (resp(CHUNKED, b"5\r\nhello\r\n"), 0.03, _end),
          Outcome("cut by a reset", (Answer((200,), cut=True, body=b"hello", lacks=("transfer-encoding",)),), ANY, True), bad_gateway(),
-         send=OLD, peers=[deliver(b"hello", closed=True, lacks=("transfer-encoding",), words="close (HTTP/1.0 knows no better)")])
+         send=OLD, peers=[deliver((b"hello", b""), closed=True, lacks=("transfer-encoding",), words="close (HTTP/1.0 knows no better)")])
     case(f"short-large-{_name}", 23, (resp(b"Content-Length: 900000\r\n", LARGE), 0.05, _end), cut(LARGE + b"x" * 580000), bad_gateway())
 case("short-length-at-once", 23, (resp(b"Content-Length: 10\r\n", b"hello"), CLOSE), cut(b"helloworld"), bad_gateway())
 case("short-chunk-at-once", 23, (resp(CHUNKED, b"5\r\nhello\r\n"), CLOSE), cut(b"hello"), bad_gateway())

@@ -167,8 +167,8 @@ impl Exchange {
             _ if !down.drained() => Waits::ClientWrite,
             Stage::Delivering(_) | Stage::Over(_) => Waits::ClientWrite,
             Stage::Awaiting | Stage::Answering if !up.drained() => Waits::UpstreamWrite,
-            // Who expects 100 (Continue) rightly waits for the server.
-            _ if self.cycle.request == Half::Body && !self.expects => Waits::ClientBody,
+            // Who expects 100 (Continue) rightly waits for the server, and nobody waits for a rest that is not wanted.
+            _ if self.cycle.request == Half::Body && !self.expects && self.finish_request => Waits::ClientBody,
             Stage::Awaiting => Waits::Response,
             Stage::Answering => Waits::Read,
         }

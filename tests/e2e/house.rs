@@ -2,7 +2,7 @@
 
 use crate::server::Server;
 use crate::wire::{Address, Wire};
-use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, prlimit, setrlimit};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -28,6 +28,13 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < until, "waited for {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// All tests share one process, and some have a thousand connections: it takes as many open files as it may have.
+fn allow_many_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // If it may not, a test that needs more says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// What a program has written to one of its outputs.
@@ -127,6 +134,7 @@ impl Start {
     }
 
     fn spawn(mut self) -> Program {
+        allow_many_files();
         let own = TempDir::new().unwrap();
         let folder = self.folder.take().unwrap_or_else(|| own.path().to_owned());
         let mut command = match self.open_files {
