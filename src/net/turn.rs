@@ -7,7 +7,7 @@ use crate::net::link::Link;
 use crate::net::pool::Idle;
 use crate::net::worker::{Attached, NEVER, Slot, Upstream, Worker, dial_error};
 
-/// Calls of the app in one turn, before others get theirs.
+/// Calls of the app in one turn, before others get theirs. With a buffer filled for each, they are a turn's byte budget as well.
 const MAX_CALLS: usize = 16;
 
 impl<A: App, I: Io> Worker<A, I> {
@@ -33,7 +33,10 @@ impl<A: App, I: Io> Worker<A, I> {
                 Again::UpSent => self.sessions[slot as usize].client.flow.drained(),
             };
             if !(again || decided || news) {
-                return self.rest(slot);
+                if !self.has_more(slot) {
+                    return self.rest(slot);
+                }
+                self.fill(slot);
             }
         }
         self.rest(slot);
@@ -223,19 +226,29 @@ impl<A: App, I: Io> Worker<A, I> {
 
     /// Gives empty buffers back, queues the session again if more can be read, and arms its deadline.
     fn rest(&mut self, slot: u32) {
+        if self.has_more(slot) {
+            self.queue(slot, false);
+        }
         let session = &mut self.sessions[slot as usize];
-        let mut more = session.client.is_readable() && session.client.flow.has_room();
         session.client.flow.rest(&mut self.buffers);
         session.reply.rest(&mut self.buffers);
         if let Attached::To(key) = session.uplink {
-            let upstream = &mut self.upstreams[key as usize];
-            more |= upstream.connected && upstream.link.is_readable() && upstream.link.flow.has_room();
-            upstream.link.flow.rest(&mut self.buffers);
-        }
-        if more {
-            self.queue(slot, false);
+            self.upstreams[key as usize].link.flow.rest(&mut self.buffers);
         }
         self.arm(slot);
+    }
+
+    /// May more be read, and is there room for it?
+    fn has_more(&self, slot: u32) -> bool {
+        let session = &self.sessions[slot as usize];
+        let server = match session.uplink {
+            Attached::To(key) => {
+                let Upstream { link, connected, .. } = &self.upstreams[key as usize];
+                *connected && link.is_readable() && link.flow.has_room()
+            }
+            _ => false,
+        };
+        server || (session.client.is_readable() && session.client.flow.has_room())
     }
 
     /// When the session must be woken.

@@ -4,6 +4,8 @@ use crate::house::{eventually, proxy};
 use crate::server::Server;
 use crate::wire::{Pattern, post};
 use std::io::Write;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread;
 
 /// On a busy machine it takes a while until it is a client's turn.
@@ -103,4 +105,48 @@ fn a_thousand_idle_clients_are_cheap() {
     assert!(proxy.peak_mib() < 32, "{} MiB", proxy.peak_mib());
     let mut last = proxy.client();
     assert_eq!(last.get("/").status, 200);
+}
+
+#[test]
+fn the_memory_of_a_burst_is_given_back() {
+    const CLIENTS: usize = 600;
+    let (go, word) = channel::<()>();
+    let word = Mutex::new(word);
+    let server = Server::start(move |visit| {
+        if visit.head.target() == "/wait" {
+            let _ = word.lock().unwrap().recv();
+        }
+        visit.reply("200 OK", "ok")
+    });
+    let proxy = proxy(&[&server], &format!("--access-log off {PATIENT}"));
+    assert_eq!(proxy.client().get("/").status, 200);
+    let before = proxy.memory_kib();
+    let mut most = before;
+    // First heads that do not end, then requests under way: each fills most of a buffer.
+    for (target, end) in [("/", ""), ("/wait", "\r\n\r\n")] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: {}{end}", "x".repeat(15_000));
+        let mut clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut client = proxy.client();
+                client.send(&request);
+                client
+            })
+            .collect();
+        let enough = before + 14 * CLIENTS as u64;
+        eventually("all have arrived", || (proxy.memory_kib() > enough).then_some(()));
+        most = most.max(proxy.memory_kib());
+        if target == "/wait" {
+            eventually("all have arrived at the server", || (server.heads().len() > CLIENTS).then_some(()));
+            (0..CLIENTS).for_each(|_| go.send(()).unwrap());
+            assert!(clients.iter_mut().all(|client| client.answer().status == 200));
+        }
+        drop(clients);
+        eventually("all are gone", || (proxy.open_files() < 30).then_some(()));
+    }
+    // Some buffers are kept for the next ones, and so are the lists of what was there.
+    eventually("the memory is given back", || {
+        let now = proxy.memory_kib();
+        eprintln!("{before} KiB before, {most} at the most, {now} now");
+        (now < before + (most - before) / 3).then_some(())
+    });
 }

@@ -293,6 +293,11 @@ impl Program {
         self.status_kib("VmHWM:") / 1024
     }
 
+    /// Memory of its own that it has now, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.status_kib("RssAnon:")
+    }
+
     /// Processor time used so far.
     pub fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
