@@ -17,7 +17,7 @@ const USAGE: &str = "pilb-fast --upstream SERVER[,SERVER...] [OPTIONS]
 
 const EXAMPLES: &str = "Examples:
   pilb-fast --demo
-  pilb-fast --upstream localhost:3000
+  pilb-fast --upstream 127.0.0.1:3000
   pilb-fast --listen 0.0.0.0:80 --upstream a,b,c";
 
 const MANUAL: &str = "Examples:
@@ -25,7 +25,7 @@ const MANUAL: &str = "Examples:
     pilb-fast --demo
 
   Forward http://127.0.0.1:8080 to a program on this machine:
-    pilb-fast --upstream localhost:3000
+    pilb-fast --upstream 127.0.0.1:3000
 
   Share the clients of port 80 out to port 80 of three servers:
     pilb-fast --listen 0.0.0.0:80 --upstream a,b,c
