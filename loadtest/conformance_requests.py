@@ -98,7 +98,6 @@ class Case:
     hurry: bool = False           # innocent requests are sent while the origin's script is still played, and again after it
     warm: bool = False            # let an innocent request leave an idle upstream connection first
     discard: bool = False         # house: the upstream connection of `script` must be closed and carry nothing more
-    logged: bool = False          # house: the access log must have a line with the status of the last answer
 
 
 def refuse(*status, closed=True, silent=False, before=(), origin=(), words=""):
@@ -145,7 +144,6 @@ CASES = []
 
 def case(name, row, send, *house, peers=(), **more):
     send = send if isinstance(send, tuple) else (send,)
-    more.setdefault("logged", all(o.words.startswith("refuse") for o in house))
     CASES.append(Case("request", name, row, send, house, tuple(peers), **more))
 
 
