@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 import conformance_requests
 import conformance_responses
@@ -577,6 +578,7 @@ class Origin:
         self.deadline, self.stopping = deadline, False
         self.lock, self.order = threading.Lock(), 0
         self.conns, self.scripts, self.tracer = [], [], None
+        self.opened = 0
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -588,8 +590,9 @@ class Origin:
             except OSError:
                 return
             with self.lock:
-                self.trace(f"origin#{len(self.conns)}", "accept")
-                self.conns.append(OriginConn(self, sock, len(self.conns)))
+                self.trace(f"origin#{self.opened}", "accept")
+                self.conns.append(OriginConn(self, sock, self.opened))
+                self.opened += 1
 
     def trace(self, who, what, data=b""):
         if self.tracer is not None:
@@ -604,6 +607,10 @@ class Origin:
 
     def open_conns(self):
         return [conn for conn in self.conns if not conn.closed and not conn.ended]
+
+    def forget_closed(self):
+        with self.lock:
+            self.conns = self.open_conns()
 
     def drop_conns(self):
         for conn in self.open_conns():
@@ -1042,9 +1049,8 @@ class Shard(threading.Thread):
                 time.sleep(0.3)
         except CannotStart as why:
             self.error = str(why)
-        except Exception as why:  # a fault of this tool must be seen as such
-            import traceback
-            self.error = f"fault of the tool: {why!r}\n{traceback.format_exc()}"
+        except Exception:    # must be seen for what it is
+            self.error = f"fault of the tool:\n{traceback.format_exc()}"
         finally:
             if self.proxy:
                 self.proxy.stop()
@@ -1101,6 +1107,7 @@ class Shard(threading.Thread):
             client.close()
             time.sleep(SETTLE)
             fence.clear()
+        self.origin.forget_closed()
         starts = {conn: len(conn.received) for conn in self.origin.conns}
         client = Client(self, "client")
         watched = self.converse(client, play, allowed)
@@ -1263,7 +1270,7 @@ class Shard(threading.Thread):
                 if differ:
                     problems.append(differ)
                 for message in messages:
-                    if message.first[1].decode("latin-1") in [m.decode() for m in fence] and message.complete:
+                    if message.first[1] in fence and message.complete:
                         continue
                     if message.complete:
                         order = next(o for o, at in reversed(conn.arrivals) if at <= start + message.start)
@@ -1427,7 +1434,7 @@ def main(args=None):
                     print(f"pass {case.side} {case.name} {case.row}: {verdict.got}")
                 if options.verbose:
                     print_transcript(verdict)
-            for error in errors:
+            for error in dict.fromkeys(errors):
                 print(f"ERROR {kind.name}: {error}", file=sys.stderr)
                 broken = True
             results[kind.name] = verdicts

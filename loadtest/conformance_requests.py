@@ -840,6 +840,18 @@ for _name, _bytes, _status, _framed in [
     case(f"after-bad-{_name}", 21, _bytes + EVIL, refuse(*_status),
          peers=[refuse(*_codes)] + ([answered(status(*_codes), ok(S), origin=(Seen(target=S),), words="refuse, then the next"),
                                      forward(Seen(host=ANY, target=ANY), Seen(target=S), answers=[status(200), ok(S)])] if _framed else []))
+for _name, _bytes, _status in [
+        ("no-host", req(host=b"", method=b"HEAD"), (400,)), ("field", req(b"X-A : b\r\n", method=b"HEAD"), (400,)),
+        ("bare-cr", req(b"X-A: b\rc\r\n", method=b"HEAD"), (400,)), ("cl", req(b"Content-Length: x\r\n", method=b"HEAD"), (400,)),
+        ("te", req(b"Transfer-Encoding: x\r\n", method=b"HEAD"), (400, 501)), ("expect", req(b"Expect: x\r\n", method=b"HEAD"), (417,)),
+        ("version", req(version=b"HTTP/2.0", method=b"HEAD"), (505,)),
+        ("head-size", req(b"X-A: " + b"b" * 40000 + b"\r\n", method=b"HEAD"), (431,)),
+        ("target-size", req(method=b"HEAD", target=T + b"a" * 40000), (414, 431))]:
+    # Row 26: no content in an answer to HEAD. Whoever waits for none takes it for the next answer.
+    _bare = Outcome("refuse " + "/".join(map(str, _status)), (Answer(_status, body=b""),), (), True, partial=True)
+    case(f"refused-head-{_name}", 26, _bytes, _bare, peers=[
+        Outcome("refuse without content", (Answer((400, 413, 414, 417, 431, 501, 505), body=b""),), (), partial=True),
+        forward(Seen(method=b"HEAD", target=ANY, host=ANY), answers=[status(200)])])
 case("after-bad-chunk", 21, post(CHUNKED, b"5x\r\n" + EVIL), refuse(400))
 case("after-bad-second", 21, req() + b"GET " + T2 + b" HTTP/1.1\r\n" + H + b"X-A : b\r\n\r\n" + EVIL, refuse(400, before=[ok()], origin=[Seen()]),
      peers=[answered(ok(), status(400), ok(S), origin=(Seen(), Seen(target=S)), words="refuse, then the next")])

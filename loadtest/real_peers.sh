@@ -265,6 +265,7 @@ blamed() {
 }
 wrk_run() { wrk -t 2 -c "$1" -d "$load" --timeout 10s "$2" >"$folder/wrk.out" 2>&1; }
 
+declare -A settled=()
 if have wrk; then
     for name in nginx node; do
         [[ ${pid[$name]:-} ]] || continue
@@ -275,6 +276,7 @@ if have wrk; then
             wrk_run "$connections" "$(url "to-$name" "$path")"
             figure="$(rate "$folder/wrk.out"), $(errors "$folder/wrk.out") errors, RSS $(mib "$before") to $(mib "$(rss "to-$name")")"
             good=$(awk '/requests in/ {print $1}' "$folder/wrk.out")
+            ((connections == 64)) && settled[$name]=$(rss "to-$name")
             check "wrk, $connections connections, $name" "$figure" test "$(errors "$folder/wrk.out")" = 0 -a "${good:-0}" -gt 100
         done
     done
@@ -372,6 +374,12 @@ fi
 
 # ---- the end
 
+# The buffers of a thousand connections are needed no more; those of 64, and the log's ring, may stay.
+for name in "${!settled[@]}"; do
+    now=$(rss "to-$name")
+    check "memory of 1000 connections given back, $name" "RSS $(mib "${settled[$name]}") with 64, $(mib "$(peak "to-$name")") peak, $(mib "$now") now" \
+        test "$now" -lt $((settled[$name] + 4096))
+done
 for name in to-all killed; do
     [[ ${pid[$name]:-} ]] || continue
     stop "$name"

@@ -290,12 +290,7 @@ impl World {
 
     /// One turn. How the connection ends, if it does, and whether the session is queued again.
     fn turn(&mut self, expired: bool) -> (Option<Close>, bool) {
-        self.client.fill(&mut self.pool);
-        if let Uplinked::To(upstream) = &mut self.uplink
-            && upstream.connected
-        {
-            upstream.link.fill(&mut self.pool);
-        }
+        self.fill();
         let mut expired = expired;
         for _ in 0..MAX_CALLS {
             let effects = self.advance(expired);
@@ -312,7 +307,11 @@ impl World {
                 Again::UpSent => self.client.flow.drained(),
             };
             if !(again || decided || news) {
-                return (None, self.rest());
+                if !self.has_more() {
+                    self.rest();
+                    return (None, false);
+                }
+                self.fill();
             }
         }
         self.rest();
@@ -471,16 +470,31 @@ impl World {
         news
     }
 
-    /// Buffers go back; true if there is more to read at once.
-    fn rest(&mut self) -> bool {
-        let mut more = self.client.readable() && self.client.flow.has_room();
+    fn fill(&mut self) {
+        self.client.fill(&mut self.pool);
+        if let Uplinked::To(upstream) = &mut self.uplink
+            && upstream.connected
+        {
+            upstream.link.fill(&mut self.pool);
+        }
+    }
+
+    /// May more be read, and is there room for it?
+    fn has_more(&self) -> bool {
+        let server = match &self.uplink {
+            Uplinked::To(upstream) => upstream.connected && upstream.link.readable() && upstream.link.flow.has_room(),
+            _ => false,
+        };
+        server || (self.client.readable() && self.client.flow.has_room())
+    }
+
+    /// Buffers without bytes go back.
+    fn rest(&mut self) {
         self.client.flow.rest(&mut self.pool);
         self.reply.rest(&mut self.pool);
         if let Uplinked::To(upstream) = &mut self.uplink {
-            more |= upstream.connected && upstream.link.readable() && upstream.link.flow.has_room();
             upstream.link.flow.rest(&mut self.pool);
         }
-        more
     }
 
     // ---- what must hold at any time

@@ -38,6 +38,11 @@ impl Exchange {
 
     fn await_head(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         let side = server_side(turn);
+        if side != Side::Open && !turn.down.drained() {
+            // An interim head is on its way; a page may follow it, a cut must not overtake it.
+            turn.effects.again = Again::DownSent;
+            return;
+        }
         if turn.down.raw().is_empty() {
             if side != Side::Open {
                 self.lost(side, shop, turn);
