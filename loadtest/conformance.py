@@ -1020,7 +1020,7 @@ class Verdict:
     expected: str
     got: str
     transcript: list
-    status: int = 0               # what a refused request was answered with
+    status: int = 0               # of the last answer, if the exchange is over
     fence: tuple = ()             # marks of the innocent requests after it
     seconds: float = 0.0
 
@@ -1158,7 +1158,8 @@ class Shard(threading.Thread):
         if problems or len(self.origin.open_conns()) > 1:
             self.origin.drop_conns()
             time.sleep(SETTLE)
-        status = answers[-1][1].status if answers and watched else 0
+        over = answers and watched and (ended or answers[-1][1].complete)    # and so due in the access log
+        status = answers[-1][1].status if over else 0
         expected = expected_words(allowed)
         got = evidence.words() + (" | " + " | ".join(problems) if problems else "")
         timed = [(at - began, who, what, data) for at, who, what, data in transcript]

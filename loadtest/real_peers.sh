@@ -4,7 +4,7 @@
 #   loadtest/real_peers.sh [--quick] [--seconds N]
 #
 #   --quick      small sizes and short runs, for CI: under a minute
-#   --seconds N  how long the slow downloads and uploads are watched (60; with --quick 6)
+#   --seconds N  how long the slow downloads and uploads are watched (60; with --quick 7)
 #   PILB=PATH    the program (target/release/pilb-fast)
 #
 # Prints a table of checks with figures; exit 1 if one failed. A program that is not installed skips its checks. Everything runs on
@@ -113,14 +113,19 @@ echo '<h1>home</h1>' >"$folder/www/index.html"
 
 upstreams=()
 if have nginx; then
-    for _ in 1 2 3; do
-        free=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-        sed "s|FOLDER|$folder|; s|PORT|$free|" "$here/real/nginx.conf" >"$folder/nginx.conf"
+    # It cannot say which port it got, so it is told one, until one is free.
+    for _ in {1..10}; do
+        port[nginx]=$(shuf -i 20000-60000 -n 1)
+        sed "s|FOLDER|$folder|; s|PORT|${port[nginx]}|" "$here/real/nginx.conf" >"$folder/nginx.conf"
         nginx -c "$folder/nginx.conf" -e "$folder/nginx.log" 2>/dev/null &
-        pid[nginx]=$! port[nginx]=$free
-        for _ in {1..100}; do curl -sf -o /dev/null "$(url nginx /who)" && break 2; sleep 0.05; done
+        pid[nginx]=$!
+        for _ in {1..100}; do
+            [[ $(curl -s "$(url nginx /who)") == nginx ]] && upstreams+=(nginx) && break 2
+            kill -0 "${pid[nginx]}" 2>/dev/null || break
+            sleep 0.05
+        done
+        unset 'pid[nginx]'
     done
-    upstreams+=(nginx)
 fi
 start_node() {
     NODE_PATH=$folder/node/node_modules node "$here/real/server.js" >"$folder/$1.out" 2>&1 &

@@ -40,8 +40,11 @@ const IMPURE: &[&str] = &[
     "socket2::",
 ];
 
+/// The files that may be unsafe: two at most.
+const UNSAFE: &[&str] = &["net/memory.rs"];
+
 /// What nobody may.
-const BANNED: &[&str] = &["unsafe ", "todo!(", "unimplemented!(", "dbg!(", "#[ignore]"];
+const BANNED: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", "#[ignore]"];
 
 /// The complaints about one file, each with its line number.
 fn complaints(room: &str, text: &str) -> Vec<(usize, String)> {
@@ -100,7 +103,12 @@ fn the_house_is_in_order() {
         let inner = path.strip_prefix(&root).unwrap();
         let first = inner.components().next().unwrap().as_os_str().to_str().unwrap();
         let room = first.strip_suffix(".rs").unwrap_or(first);
-        for (line, what) in complaints(room, &fs::read_to_string(&path).unwrap()) {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_unsafe = text.contains("unsafe {") || text.contains("unsafe fn") || text.contains("unsafe impl");
+        if is_unsafe && !UNSAFE.contains(&inner.to_str().unwrap()) {
+            all += &format!("src/{}: unsafe\n", inner.display());
+        }
+        for (line, what) in complaints(room, &text) {
             all += &format!("src/{}:{line}: {what}\n", inner.display());
         }
     }
@@ -116,7 +124,7 @@ fn every_rule_can_be_broken() {
         ("net", "let x = crate::proxy::Proxy::new();", "net may not know proxy"),
         ("http1", "let now = Instant::now();", "Instant::now in a pure room"),
         ("engine", "use std::fs;", "std::fs in a pure room"),
-        ("net", "unsafe { x() }", "unsafe  is not for this house"),
+        ("net", "todo!()", "todo!( is not for this house"),
     ] {
         assert_eq!(complaints(room, &format!("{head}{code}\n")), [(2, complaint.to_owned())], "{code}");
     }

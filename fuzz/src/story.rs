@@ -162,10 +162,7 @@ impl Tale<'_> {
     fn judge_record(&self) {
         let record = self.record;
         assert_eq!(record.bytes_down, self.got.len() as u64, "another count of bytes down: {}", self.shown());
-        // A request that is refused in the call that began it counts the dial that it then did not get.
-        let attempts = usize::from(record.attempts);
-        let counted = attempts == self.dials() || (attempts == 1 && self.dials() == 0);
-        assert!(counted, "another count of attempts, {attempts}: {}", self.shown());
+        assert_eq!(usize::from(record.attempts), self.dials(), "another count of attempts: {}", self.shown());
         assert!(self.sent.starts_with(record.part(Part::Line)), "another request line: {}", self.shown());
         assert!(record.client_reused == (self.index > 0), "first or not: {}", self.shown());
     }

@@ -6,6 +6,7 @@
 pub mod io;
 pub mod link;
 pub mod listen;
+mod memory;
 pub mod pool;
 pub mod sys;
 pub mod timer;

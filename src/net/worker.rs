@@ -5,6 +5,7 @@ use crate::engine::flow::HEADROOM;
 use crate::engine::{AccessLog, App, DialError, Drain, Flow, ServerId};
 use crate::net::io::{Event, GENERATIONS, Interest, Io, Token};
 use crate::net::link::Link;
+use crate::net::memory;
 use crate::net::pool::{Idle, IdlePool};
 use crate::net::timer::{Entry, Wheel};
 use slab::Slab;
@@ -218,7 +219,7 @@ impl<A: App, I: Io> Worker<A, I> {
         if self.accept_after > self.now.mono {
             until = until.min(self.accept_after);
         }
-        if !self.idle.is_empty() {
+        if !self.idle.is_empty() || self.buffers.had_burst() {
             until = until.min(self.next_sweep);
         }
         (until != NEVER).then(|| until.saturating_sub(self.now.mono))
@@ -315,6 +316,9 @@ impl<A: App, I: Io> Worker<A, I> {
             self.next_sweep = self.now.mono + SWEEP;
             self.idle.expire(self.now.mono, &mut self.expired);
             self.drop_expired();
+            if self.buffers.burst_is_over() {
+                memory::give_back();
+            }
         }
         if self.now.mono >= self.drain_ends {
             self.drain_ends = NEVER;
