@@ -5,7 +5,7 @@ use crate::engine::record::{AccessRecord, Part};
 use crate::engine::{Again, Close, CloseReason, Drain, Flow, Side, Turn};
 use crate::http1::field::FieldSpace;
 use crate::http1::framing::Framing;
-use crate::http1::request::{self, RequestHead};
+use crate::http1::request::{self, Method, RequestHead};
 use crate::http1::scan::leading_empty_lines;
 use crate::http1::{Fault, HeadScan, Known};
 use crate::proxy::exchange::{Exchange, Stage};
@@ -129,6 +129,10 @@ impl Session {
         exchange.record.bytes_up = turn.up.raw().len() as u64;
         let line = turn.up.raw().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(b"");
         exchange.record.set(Part::Line, line);
+        if line.starts_with(b"HEAD ") {
+            // Whatever else is wrong with it, its answer has no content (RFC 9110 §9.3.2).
+            exchange.method = Method::Head;
+        }
         exchange.fail(failure, shop, turn);
         self.run(exchange, shop, turn);
     }
