@@ -1,6 +1,6 @@
 //! Runs the protocol corpus (`tests/corpus/*.case`, see its README) through the proxy, without sockets: every case whole, byte by
 //! byte, and with another message behind it. What goes out is read back by the small, strict reader in this file.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use pilb::base::{BufferPool, Now, Peer};
 use pilb::engine::flow::HEADROOM;

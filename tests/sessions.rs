@@ -2,7 +2,8 @@
 //! side, and with sockets that take little at once. The language is explained in `sessions_world/mod.rs`.
 //!
 //! `PILB_SCRIPT=name` performs only scripts whose name contains it, and prints what happened.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "PILB_SCRIPT prints what happened")]
 
 mod sessions_world;
 

@@ -96,10 +96,6 @@ reasons! {
     BadResponseBody, "bad-response-body", Upstream;
     /// The answer ended before its length (cut).
     UpstreamTruncated, "upstream-truncated", Upstream;
-    /// The origin's files cannot be read (500).
-    StoreFailed, "store-failed", Proxy;
-    /// The origin has run out of descriptors (503).
-    StoreBusy, "store-busy", Proxy;
     /// A file became shorter while it was sent (cut).
     FileCut, "file-cut", Proxy;
 }

@@ -143,11 +143,6 @@ impl Flow {
         Ok(())
     }
 
-    /// The unjudged bytes, to be edited in place.
-    pub fn raw_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.raw as usize..self.tail as usize]
-    }
-
     // ---- the consumer's side
 
     /// What may be sent now.

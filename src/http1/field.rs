@@ -141,7 +141,7 @@ impl<'s, 'b> Fields<'s, 'b> {
         (0..this.headers.len()).filter(move |&i| this.known[i] == wanted).map(move |i| this.headers[i].value)
     }
 
-    /// The names and values of the lines that mean nothing to this engine, for apps that look for more.
+    /// The value of the first line with this name, for fields that are not [`Known`].
     pub fn find(&self, name: &str) -> Option<&'b [u8]> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }

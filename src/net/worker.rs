@@ -95,7 +95,7 @@ pub(super) struct Slot<A: App, S> {
     pub armed: Micros,
 }
 
-/// Bytes of user memory that an idle client connection of this app costs.
+/// Bytes of user memory that an idle client connection of this app costs, besides its entry in the wheel.
 pub fn session_size<A: App, I: Io>() -> usize {
     size_of::<Slot<A, I::Stream>>()
 }

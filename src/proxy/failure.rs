@@ -22,10 +22,8 @@ impl Failure {
         let status = match reason {
             CloseReason::ClientHeadTimeout | CloseReason::ClientBodyTimeout => 408,
             CloseReason::BodyTooLarge => 413,
-            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained | CloseReason::StoreBusy => {
-                503
-            }
-            CloseReason::StoreFailed | CloseReason::FileCut => 500,
+            CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained => 503,
+            CloseReason::FileCut => 500,
             CloseReason::UpstreamConnectTimeout | CloseReason::UpstreamTimeout | CloseReason::UpstreamWriteTimeout => {
                 504
             }

@@ -154,15 +154,12 @@ impl Session {
     }
 
     fn begin(&mut self, len: usize, shop: &mut Shop, turn: &mut Turn<'_>) {
-        let mut exchange = self.exchange(shop, turn);
         let mut space = FieldSpace::new();
         let head = match request::parse(&turn.up.raw()[..len], &mut space, &shop.settings.request) {
             Ok(head) => head,
-            Err(fault) => {
-                shop.free.push(exchange);
-                return self.refuse(fault, shop, turn);
-            }
+            Err(fault) => return self.refuse(fault, shop, turn),
         };
+        let mut exchange = self.exchange(shop, turn);
         quote(&mut exchange.record, &head);
         exchange.take_head(&head, len);
         if matches!(head.framing, Framing::Length(n) if n > shop.settings.max_body) {
@@ -175,11 +172,10 @@ impl Session {
             shop.scratch.clear();
             let fallback = shop.names.get(usize::from(server)).map_or("", String::as_str);
             rewrite::request(&mut shop.scratch, &head, self.peer, shop.settings.forwarded, fallback);
-            let replayable = head.method.is_idempotent();
             if turn.up.rewrite(len, &shop.scratch).is_err() {
                 return self.refuse(Fault::HeadTooLarge, shop, turn);
             }
-            if replayable {
+            if exchange.method.is_idempotent() {
                 turn.up.hold();
             }
             exchange.dial(server, false, turn);
