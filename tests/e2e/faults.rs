@@ -499,3 +499,28 @@ fn nothing_is_left_of_a_thousand_small_failures() {
     eventually("descriptors are given back", || (proxy.open_files() <= before + 2).then_some(()));
     assert!(proxy.peak_mib() < 32, "{} MiB", proxy.peak_mib());
 }
+
+#[test]
+fn a_slow_answer_on_a_used_connection_is_no_slow_connection() {
+    let (go, word) = std::sync::mpsc::channel::<()>();
+    let word = std::sync::Mutex::new(word);
+    let server = Server::start(move |visit| {
+        if visit.head.target() == "/slow" {
+            let _ = word.lock().unwrap().recv();
+        }
+        visit.reply("200 OK", "ok")
+    });
+    let proxy = proxy(&[&server], "--upstream-connect-timeout 100ms --client-head-timeout 600ms");
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    client.send(get("/slow"));
+    eventually("the server has the request", || (server.heads().len() == 2).then_some(()));
+    // The clock: this client is cut when the time for connecting has long been over.
+    let mut clock = proxy.client();
+    clock.send("GET / HTTP/1.1\r\n");
+    assert_eq!(clock.answer().status, 408);
+    go.send(()).unwrap();
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.text()), (200, "ok"));
+    assert_eq!(server.heads().len(), 2, "it was asked once");
+}
