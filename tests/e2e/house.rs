@@ -270,16 +270,21 @@ impl Program {
     /// Does something while the program stands still, so that it finds all of it at once.
     pub fn while_stopped<T>(&self, act: impl FnOnce() -> T) -> T {
         self.signal(Signal::STOP);
-        eventually("it stands still", || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-            stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T').then_some(())
-        });
+        eventually("it stands still", || self.stands_still().then_some(()));
         let done = act();
         self.signal(Signal::CONT);
         done
     }
 
     // ---- seen from outside
+
+    /// Has every thread stopped? The first one, which /proc/PID/stat tells of, may have stopped long before a worker has.
+    fn stands_still(&self) -> bool {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().all(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            stat.rsplit_once(')').unwrap().1.trim_start().starts_with('T')
+        })
+    }
 
     /// A line of /proc/PID/status in KiB.
     fn status_kib(&self, name: &str) -> u64 {
