@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(super) const NEVER: Micros = Micros::MAX;
 /// Clients accepted from one listener before others get their turn.
 const ACCEPT_BUDGET: usize = 64;
+/// Clients that get a turn before the loop looks for answers again. Who waits here holds no server connection, so the fewer begin at once,
+/// the fewer connections serve them all and the warmer those are.
+const LOT: usize = 32;
 /// How long accepting pauses when descriptors have run out.
 const ACCEPT_PAUSE: Micros = 100_000;
 /// Between two looks at connections to servers that idled too long.
@@ -288,7 +291,7 @@ impl<A: App, I: Io> Worker<A, I> {
                 self.turn(slot, false);
             }
         }
-        for _ in 0..self.second.len() {
+        for _ in 0..self.second.len().min(LOT) {
             if let Some(slot) = self.second.pop_front() {
                 self.turn(slot, false);
             }
