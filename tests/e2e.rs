@@ -34,3 +34,5 @@ mod places;
 mod relay;
 #[path = "e2e/start.rs"]
 mod start;
+#[path = "e2e/workers.rs"]
+mod workers;

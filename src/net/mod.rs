@@ -8,9 +8,11 @@ pub mod link;
 pub mod listen;
 mod memory;
 pub mod pool;
+pub mod share;
 pub mod sys;
 pub mod timer;
 pub mod turn;
 pub mod worker;
 
+pub use share::Share;
 pub use worker::{Command, Remote, Settings, Worker};

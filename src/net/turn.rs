@@ -5,6 +5,7 @@ use crate::engine::{Again, App, Close, DialError, Drain, Effects, Flow, ServerId
 use crate::net::io::{Interest, Io, Token};
 use crate::net::link::Link;
 use crate::net::pool::Idle;
+use crate::net::share::Place;
 use crate::net::worker::{Attached, NEVER, Slot, Upstream, Worker, dial_error};
 
 /// Calls of the app in one turn, before others get theirs. With a buffer filled for each, they are a turn's byte budget as well.
@@ -321,6 +322,7 @@ impl<A: App, I: Io> Worker<A, I> {
 
     fn remove(&mut self, slot: u32) -> Option<Slot<A, I::Stream>> {
         let mut session = self.sessions.try_remove(slot as usize)?;
+        self.leave(Place::Here);
         for flow in [&mut session.client.flow, &mut session.reply] {
             flow.clear();
             flow.rest(&mut self.buffers);

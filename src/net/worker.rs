@@ -1,18 +1,20 @@
 //! The loop: wait, mark links ready, queue their sessions once, give each queued session one turn.
 
-use crate::base::{Address, BufferPool, Micros, Now};
+use crate::base::{Address, BufferPool, Micros, Now, Peer};
 use crate::engine::flow::HEADROOM;
 use crate::engine::{AccessLog, App, DialError, Drain, Flow, ServerId};
 use crate::net::io::{Event, GENERATIONS, Interest, Io, Token};
 use crate::net::link::Link;
 use crate::net::memory;
 use crate::net::pool::{Idle, IdlePool};
+use crate::net::share::{Place, Share, Tally};
 use crate::net::timer::{Entry, Wheel};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 
 /// No deadline.
 pub(super) const NEVER: Micros = Micros::MAX;
@@ -23,6 +25,8 @@ const ACCEPT_BUDGET: usize = 64;
 const LOT: usize = 32;
 /// How long accepting pauses when descriptors have run out.
 const ACCEPT_PAUSE: Micros = 100_000;
+/// How soon a worker that has no place for a client looks whether another one has.
+const ROOM_PAUSE: Micros = 100_000;
 /// Between two looks at connections to servers that idled too long.
 const SWEEP: Micros = 500_000;
 /// Unused buffers a worker keeps.
@@ -70,6 +74,11 @@ impl Remote {
 
     pub fn tell(&self, command: Command) {
         self.command.store(command as u8, Ordering::Release);
+        self.wake();
+    }
+
+    /// Has the worker look at what it is told and at who is handed over to it.
+    pub(super) fn wake(&self) {
         (self.wake)();
     }
 
@@ -142,6 +151,10 @@ pub struct Worker<A: App, I: Io> {
     pub(super) settings: Settings,
     pub(super) drain: Drain,
     remote: Remote,
+    /// With the other workers; `None` for one alone.
+    share: Option<Share<I::Stream>>,
+    /// Clients so far.
+    served: u64,
     events: Vec<Event>,
     due: Vec<Entry>,
     expired: Vec<Idle>,
@@ -180,6 +193,8 @@ impl<A: App, I: Io> Worker<A, I> {
             settings,
             drain: Drain::No,
             remote,
+            share: None,
+            served: 0,
             events: Vec::new(),
             due: Vec::new(),
             expired: Vec::new(),
@@ -191,9 +206,18 @@ impl<A: App, I: Io> Worker<A, I> {
         }
     }
 
+    /// Shares its clients with the other workers.
+    pub fn sharing(self, share: Option<Share<I::Stream>>) -> Self {
+        Worker { share, ..self }
+    }
+
     /// Serves until told to end and done.
     pub fn run(mut self) -> io::Result<()> {
         while self.step()? {}
+        let Tally { handed_over, taken_in } = self.share.as_ref().map(Share::tally).unwrap_or_default();
+        let (thread, served) = (thread::current(), self.served);
+        let name = thread.name().unwrap_or("a worker");
+        log::debug!("{name}: served {served} clients, {handed_over} handed over, {taken_in} taken in");
         Ok(())
     }
 
@@ -211,7 +235,8 @@ impl<A: App, I: Io> Worker<A, I> {
         self.run_queue();
         self.run_timers();
         self.sweep();
-        Ok(self.drain == Drain::No || !self.sessions.is_empty())
+        let on_the_way = || self.share.as_ref().is_some_and(|share| !share.is_empty());
+        Ok(self.drain == Drain::No || !self.sessions.is_empty() || on_the_way())
     }
 
     fn may_wait(&self) -> Option<Micros> {
@@ -221,6 +246,9 @@ impl<A: App, I: Io> Worker<A, I> {
         let mut until = self.wheel.next().unwrap_or(NEVER).min(self.drain_ends);
         if self.accept_after > self.now.mono {
             until = until.min(self.accept_after);
+        } else if self.share.is_some() && self.ready.contains(&true) {
+            // All places are taken. Where one becomes free elsewhere, nobody says so.
+            until = until.min(self.now.mono + ROOM_PAUSE);
         }
         if !self.idle.is_empty() || self.buffers.had_burst() {
             until = until.min(self.next_sweep);
@@ -235,7 +263,10 @@ impl<A: App, I: Io> Worker<A, I> {
                     *ready = true;
                 }
             }
-            Token::Waker => self.obey(self.remote.heard()),
+            Token::Waker => {
+                self.take_in();
+                self.obey(self.remote.heard());
+            }
             Token::Session { slot, generation } => match self.sessions.get_mut(slot as usize) {
                 Some(session) if session.generation == generation => {
                     session.client.note(event);
@@ -340,49 +371,85 @@ impl<A: App, I: Io> Worker<A, I> {
 
     /// Is a client waiting that may come in now?
     fn accepts(&self) -> bool {
+        let most = self.settings.max_sessions;
         self.ready.contains(&true)
-            && self.sessions.len() < self.settings.max_sessions
             && self.now.mono >= self.accept_after
+            && self.share.as_ref().map_or(self.sessions.len() < most, |share| share.has_room(most))
+    }
+
+    /// Takes a place for one more client, if there is one.
+    fn enter(&self) -> Option<Place> {
+        let most = self.settings.max_sessions;
+        match &self.share {
+            None => (self.sessions.len() < most).then_some(Place::Here),
+            Some(share) => share.enter(most),
+        }
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self, place: Place) {
+        if let Some(share) = &self.share {
+            share.leave(place);
+        }
     }
 
     fn accept(&mut self) {
         for listener in 0..self.ready.len() {
             let mut budget = ACCEPT_BUDGET;
             while self.ready[listener] && budget > 0 && self.now.mono >= self.accept_after {
-                if self.sessions.len() >= self.settings.max_sessions {
-                    return;
-                }
+                let Some(place) = self.enter() else { return };
                 budget -= 1;
-                self.accept_from(listener as u32);
+                self.accept_from(listener as u32, place);
             }
         }
     }
 
-    fn accept_from(&mut self, listener: u32) {
-        match self.io.accept(listener) {
-            Ok((stream, peer)) => {
-                let app = self.app.open(peer, self.now);
-                self.open(stream, app);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready[listener as usize] = false,
+    fn accept_from(&mut self, listener: u32, place: Place) {
+        let error = match self.io.accept(listener) {
+            Ok(client) => return self.seat(client, place),
+            Err(error) => error,
+        };
+        self.leave(place);
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.ready[listener as usize] = false,
             // The client gave up while it waited.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-            Err(error) => {
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+            _ => {
                 log::warn!("cannot accept ({error}); trying again in {} ms", ACCEPT_PAUSE / 1000);
                 self.accept_after = self.now.mono + ACCEPT_PAUSE;
             }
         }
     }
 
-    fn open(&mut self, stream: I::Stream, app: A::Session) {
+    /// Brings a client to its place.
+    fn seat(&mut self, client: (I::Stream, Peer), place: Place) {
+        let kept = match (place, &mut self.share) {
+            (Place::With(other), Some(share)) => share.hand_over(other, client),
+            _ => Err(client),
+        };
+        if let Err((stream, peer)) = kept {
+            self.open(stream, peer);
+        }
+    }
+
+    /// Serves those whom other workers have handed over.
+    fn take_in(&mut self) {
+        while let Some((stream, peer)) = self.share.as_mut().and_then(Share::take_in) {
+            self.open(stream, peer);
+        }
+    }
+
+    fn open(&mut self, stream: I::Stream, peer: Peer) {
+        let app = self.app.open(peer, self.now);
         let generation = self.next_generation();
         let mut client = Link::new(stream, Interest::Read, true);
         let entry = self.sessions.vacant_entry();
         let slot = entry.key() as u32;
         if let Err(error) = client.watch(&mut self.io, Token::Session { slot, generation }) {
             log::warn!("cannot watch a new client ({error})");
-            return;
+            return self.leave(Place::Here);
         }
+        self.served += 1;
         entry.insert(Slot {
             app,
             client,
@@ -412,6 +479,9 @@ impl<A: App, I: Io> Worker<A, I> {
         if self.drain == Drain::No {
             // Who has connected is served; who comes now gets refused by the kernel and can go elsewhere.
             self.ready.fill(true);
+            if let Some(share) = &self.share {
+                share.close();
+            }
             while self.accepts() {
                 self.accept();
             }
@@ -421,7 +491,10 @@ impl<A: App, I: Io> Worker<A, I> {
             self.idle.clear(&mut self.expired);
             self.drop_expired();
         }
-        self.drain = drain;
+        // Woken for a late client, it is told again to finish, perhaps after the time for that.
+        if self.drain != Drain::Now {
+            self.drain = drain;
+        }
         let slots: Vec<u32> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
         for slot in slots {
             // A request that has arrived but was not announced yet is still served.

@@ -3,8 +3,8 @@
 use crate::access_log::LogHandle;
 use crate::config::Exit;
 use crate::engine::App;
-use crate::net::sys::{Listener, Sys};
-use crate::net::{Command, Remote, Worker};
+use crate::net::sys::{Listener, Stream, Sys};
+use crate::net::{Command, Remote, Share, Worker};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io;
@@ -36,6 +36,13 @@ pub(super) struct Crew {
     start: Instant,
 }
 
+/// A worker that may start: its world, its ear, its part in sharing the clients.
+pub(super) struct Recruit {
+    sys: Sys,
+    remote: Remote,
+    share: Option<Share<Stream>>,
+}
+
 impl Crew {
     /// Takes over the signals that end or turn the log, before any thread that could get them otherwise.
     pub(super) fn new() -> Result<Crew, Exit> {
@@ -53,13 +60,9 @@ impl Crew {
         Ok(Crew { news, tell, remotes: Vec::new(), start: Instant::now() })
     }
 
-    /// Starts a worker on its own thread; `build` makes it from its world and its ear.
-    pub(super) fn start<A, F>(&mut self, rank: Rank, name: &str, listeners: Vec<Listener>, build: F) -> Result<(), Exit>
-    where
-        A: App,
-        F: FnOnce(Sys, Remote) -> Worker<A, Sys> + Send + 'static,
-    {
-        let cannot = |error: io::Error| Exit::cannot_start(format!("cannot start {name}: {error}"));
+    /// A worker that has these listeners to itself.
+    pub(super) fn single(&self, listeners: Vec<Listener>) -> Result<Recruit, Exit> {
+        let cannot = |error: io::Error| Exit::cannot_start(format!("cannot start a worker: {error}"));
         let sys = Sys::new(listeners, self.start).map_err(cannot)?;
         let waker = sys.waker();
         let remote = Remote::new(move || {
@@ -67,9 +70,32 @@ impl Crew {
                 log::error!("cannot wake a worker: {error}");
             }
         });
+        Ok(Recruit { sys, remote, share: None })
+    }
+
+    /// A worker for each of these sets of listeners. Several share the clients.
+    pub(super) fn team(&self, by_worker: Vec<Vec<Listener>>) -> Result<Vec<Recruit>, Exit> {
+        let single = |listeners| self.single(listeners);
+        let mut team = by_worker.into_iter().map(single).collect::<Result<Vec<Recruit>, Exit>>()?;
+        if team.len() > 1 {
+            let remotes: Vec<Remote> = team.iter().map(|recruit| recruit.remote.clone()).collect();
+            team.iter_mut().zip(Share::among(&remotes)).for_each(|(recruit, share)| recruit.share = Some(share));
+        }
+        Ok(team)
+    }
+
+    /// Starts a worker on its own thread; `build` makes it from its world and its ear.
+    pub(super) fn start<A, F>(&mut self, rank: Rank, name: &str, recruit: Recruit, build: F) -> Result<(), Exit>
+    where
+        A: App,
+        F: FnOnce(Sys, Remote) -> Worker<A, Sys> + Send + 'static,
+    {
+        let Recruit { sys, remote, share } = recruit;
         self.remotes.push((rank, remote.clone()));
         let leave = Leave { tell: self.tell.clone(), rank, ended: Err(io::Error::other("it panicked")) };
-        spawn(name, move || leave.with(build(sys, remote).run()))
+        spawn(name, move || {
+            leave.with(build(sys, remote).sharing(share).run());
+        })
     }
 
     /// Serves until a signal or a failure, then drains; a second signal ends at once. The log is turned on SIGUSR1.

@@ -22,7 +22,8 @@ fn start_one(crew: &mut Crew, name: &str) -> Result<Server, Exit> {
     let listener = listen(&anywhere, Options { backlog: 128, reuse_port: false }).map_err(cannot)?;
     let address = listener.address().map_err(cannot)?;
     let app_name = name.to_owned();
-    crew.start(Rank::Back, name, vec![listener], move |sys, remote| {
+    let recruit = crew.single(vec![listener])?;
+    crew.start(Rank::Back, name, recruit, move |sys, remote| {
         let app = Origin::new(DemoStore::new(&app_name), OriginSettings::default());
         let settings = Settings {
             buffer: 16 * 1024,

@@ -45,8 +45,8 @@ impl Listening {
     }
 }
 
-/// The listeners of each worker: every worker has its own socket on each TCP address, the kernel spreads clients over them.
-/// A Unix socket has no such sharing; the first worker gets it.
+/// The listeners of each worker: every worker has its own socket on each TCP address, the kernel spreads clients over them,
+/// and they even it out. A Unix socket has no such sharing: the first worker gets it, and hands clients over.
 fn bind_all(addresses: &[Address], workers: usize, backlog: usize) -> Result<Listening, Exit> {
     let options = Options { backlog: i32::try_from(backlog).unwrap_or(i32::MAX), reuse_port: workers > 1 };
     let mut all: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();

@@ -31,11 +31,12 @@ fn serve(config: &OriginConfig) -> Result<(), Exit> {
         _ => Exit::cannot_start(format!("cannot write the access log to standard output: {error}")),
     };
     let (log, sinks) = access_log::start(setup, workers).map_err(cannot_log)?;
-    for (number, (own, sink)) in listening.by_worker.into_iter().zip(sinks).enumerate() {
+    let team = crew.team(listening.by_worker)?;
+    for (number, (recruit, sink)) in team.into_iter().zip(sinks).enumerate() {
         let cannot_open = |error| Exit::cannot_start(format!("cannot open --root {}: {error}", config.root.display()));
         let app = Origin::new(DirStore::new(&config.root).map_err(cannot_open)?, settings(config));
         let net = net_settings(config, workers);
-        crew.start(Rank::Front, &format!("pilb-origin-{number}"), own, move |sys, remote| {
+        crew.start(Rank::Front, &format!("pilb-origin-{number}"), recruit, move |sys, remote| {
             Worker::new(app, sys, Vec::new(), Box::new(sink), remote, net)
         })?;
     }

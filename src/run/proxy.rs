@@ -35,11 +35,12 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
         _ => Exit::cannot_start(format!("cannot write the access log to standard output: {error}")),
     };
     let (log, sinks) = access_log::start(setup, workers).map_err(cannot_log)?;
-    for (number, (own, sink)) in listening.by_worker.into_iter().zip(sinks).enumerate() {
+    let team = crew.team(listening.by_worker)?;
+    for (number, (recruit, sink)) in team.into_iter().zip(sinks).enumerate() {
         let (settings, net) = (settings(config), net_settings(config, workers));
         let addresses = servers.iter().map(|server| server.address.clone()).collect();
         let names = names.clone();
-        crew.start(Rank::Front, &format!("pilb-{number}"), own, move |sys, remote| {
+        crew.start(Rank::Front, &format!("pilb-{number}"), recruit, move |sys, remote| {
             // Staggered, so that the workers' first requests do not all meet the first server.
             let app = Proxy::new(settings, names, number);
             Worker::new(app, sys, addresses, Box::new(sink), remote, net)

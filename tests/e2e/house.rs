@@ -322,13 +322,6 @@ impl Program {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
-    /// How many descriptors each of its epoll instances watches.
-    pub fn watched(&self) -> Vec<usize> {
-        let folder = format!("/proc/{}/fdinfo", self.pid());
-        let infos = fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok());
-        infos.map(|info| info.lines().filter(|line| line.starts_with("tfd:")).count()).filter(|n| *n > 0).collect()
-    }
-
     // ---- the access log in its folder
 
     pub fn log_path(&self) -> PathBuf {
