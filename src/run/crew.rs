@@ -5,6 +5,7 @@ use crate::config::Exit;
 use crate::engine::App;
 use crate::net::sys::{Listener, Stream, Sys};
 use crate::net::{Command, Remote, Share, Worker};
+use crate::run::cores::{self, Core};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io;
@@ -36,11 +37,12 @@ pub(super) struct Crew {
     start: Instant,
 }
 
-/// A worker that may start: its world, its ear, its part in sharing the clients.
+/// A worker that may start: its world, its ear, its part in sharing the clients, and the core that it has for itself.
 pub(super) struct Recruit {
     sys: Sys,
     remote: Remote,
     share: Option<Share<Stream>>,
+    core: Option<Core>,
 }
 
 impl Crew {
@@ -70,10 +72,10 @@ impl Crew {
                 log::error!("cannot wake a worker: {error}");
             }
         });
-        Ok(Recruit { sys, remote, share: None })
+        Ok(Recruit { sys, remote, share: None, core: None })
     }
 
-    /// A worker for each of these sets of listeners. Several share the clients.
+    /// A worker for each of these sets of listeners. Several share the clients, and the cores if those are as many.
     pub(super) fn team(&self, by_worker: Vec<Vec<Listener>>) -> Result<Vec<Recruit>, Exit> {
         let single = |listeners| self.single(listeners);
         let mut team = by_worker.into_iter().map(single).collect::<Result<Vec<Recruit>, Exit>>()?;
@@ -81,6 +83,8 @@ impl Crew {
             let remotes: Vec<Remote> = team.iter().map(|recruit| recruit.remote.clone()).collect();
             team.iter_mut().zip(Share::among(&remotes)).for_each(|(recruit, share)| recruit.share = Some(share));
         }
+        let cores = cores::one_each(&cores::allowed(), team.len());
+        team.iter_mut().zip(cores).for_each(|(recruit, core)| recruit.core = Some(core));
         Ok(team)
     }
 
@@ -90,10 +94,12 @@ impl Crew {
         A: App,
         F: FnOnce(Sys, Remote) -> Worker<A, Sys> + Send + 'static,
     {
-        let Recruit { sys, remote, share } = recruit;
+        let Recruit { sys, remote, share, core } = recruit;
         self.remotes.push((rank, remote.clone()));
         let leave = Leave { tell: self.tell.clone(), rank, ended: Err(io::Error::other("it panicked")) };
         spawn(name, move || {
+            // First, so that what the worker allocates is near its core.
+            core.into_iter().for_each(cores::stay_on);
             leave.with(build(sys, remote).sharing(share).run());
         })
     }

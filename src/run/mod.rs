@@ -2,6 +2,7 @@
 //!
 //! Nothing is half-started: names are resolved, every listener is bound and the log is open before the first worker runs.
 
+mod cores;
 mod crew;
 mod demo;
 mod origin;

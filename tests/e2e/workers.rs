@@ -1,8 +1,10 @@
-//! Several workers: they share clients, servers and limits, and end without losing anybody.
+//! Several workers: they share clients, servers, limits and cores, and end without losing anybody.
 
-use crate::house::{Ended, Signal, Start, proxy};
+use crate::house::{Ended, Program, Signal, Start, eventually, proxy};
 use crate::server::Server;
 use crate::wire::{Wire, get};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::fs;
 use std::thread;
 use tempfile::TempDir;
 
@@ -122,4 +124,62 @@ fn who_comes_while_the_workers_are_told_to_end_is_served() {
         assert_eq!((ended.code(), ended.log_totals()), (0, (CLIENTS as u64, 0)));
         assert_eq!(served(&ended).iter().map(|[served, ..]| served).sum::<usize>(), CLIENTS, "{ended:?}");
     }
+}
+
+// ---- cores
+
+fn cores(set: &CpuSet) -> Vec<usize> {
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
+}
+
+/// The cores on which each worker of a program may run.
+fn cores_of_workers(program: &Program) -> Vec<Vec<usize>> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap().map(|task| task.unwrap());
+    let is_worker = |name: &str| name.trim().strip_prefix("pilb-").is_some_and(|rest| rest.parse::<usize>().is_ok());
+    let mut workers: Vec<_> =
+        tasks.filter(|task| is_worker(&fs::read_to_string(task.path().join("comm")).unwrap())).collect();
+    workers.sort_by_key(|task| fs::read_to_string(task.path().join("comm")).unwrap());
+    let allowed = |task: &fs::DirEntry| {
+        let thread = task.file_name().to_str().unwrap().parse().unwrap();
+        cores(&sched_getaffinity(rustix::process::Pid::from_raw(thread)).unwrap())
+    };
+    workers.iter().map(allowed).collect()
+}
+
+#[test]
+fn each_worker_has_a_core_of_its_own_if_there_are_as_many() {
+    let server = Server::named("a");
+    let allowed = cores(&sched_getaffinity(None).unwrap());
+    let mut expected: Vec<Vec<usize>> = allowed.iter().map(|core| vec![*core]).collect();
+    let proxy = proxy(&[&server], &format!("--workers {}", allowed.len().min(256)));
+    eventually("each is on its core", || {
+        let mut workers = cores_of_workers(&proxy);
+        workers.sort();
+        expected.sort();
+        (workers == expected || allowed.len() > 256).then_some(())
+    });
+    assert_eq!(proxy.client().get("/").status, 200);
+}
+
+#[test]
+fn nobody_is_kept_on_a_core_with_more_workers_than_cores_or_one() {
+    let server = Server::named("a");
+    let allowed = sched_getaffinity(None).unwrap();
+    let proxy = proxy(&[&server], &format!("--workers {} -v", cores(&allowed).len().min(255) + 1));
+    assert_eq!(proxy.client().get("/").status, 200);
+    let workers = cores_of_workers(&proxy);
+    assert!(workers.len() > 1 && workers.iter().all(|worker| *worker == cores(&allowed)), "{workers:?}");
+    // A program started by a thread that may use one core only may use no other, and has one worker.
+    let one = cores(&allowed)[0];
+    let single = thread::scope(|scope| {
+        let start = || {
+            let mut only = CpuSet::new();
+            only.set(one);
+            sched_setaffinity(None, &only).unwrap();
+            Start::proxy().to(&[&server]).args("--workers auto -v").run()
+        };
+        scope.spawn(start).join().unwrap()
+    });
+    assert_eq!(single.client().get("/").status, 200);
+    assert_eq!(cores_of_workers(&single), [[one]]);
 }
