@@ -514,3 +514,82 @@ pub(super) fn dial_error(error: &io::Error) -> DialError {
         _ => DialError::Refused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{AccessRecord, Close, Turn};
+    use crate::net::sys::{Stream, Sys};
+    use mio::net::UnixStream;
+    use std::time::Instant;
+
+    struct NoLog;
+
+    impl AccessLog for NoLog {
+        fn record(&mut self, _: &AccessRecord) {}
+    }
+
+    /// Has nothing to say, and goes when it is told that the end is near.
+    struct Silent;
+
+    impl App for Silent {
+        type Session = ();
+
+        fn open(&mut self, _: Peer, _: Now) {}
+
+        fn advance(&mut self, (): &mut (), turn: &mut Turn<'_>) {
+            turn.effects.close = (turn.drain != Drain::No).then_some(Close::Finish);
+        }
+
+        fn deadline(&self, (): &mut (), _: Now, _: &Flow, _: &Flow) -> Option<Micros> {
+            None
+        }
+    }
+
+    /// A worker, its ear, and the part of another one that has taken a place with it.
+    fn promised() -> (Worker<Silent, Sys>, Remote, Share<Stream>) {
+        let sys = Sys::new(Vec::new(), Instant::now()).unwrap();
+        let waker = sys.waker();
+        let remote = Remote::new(move || waker.wake().unwrap());
+        let mut shares = Share::among(&[Remote::new(|| {}), remote.clone()]).into_iter();
+        let (giver, own) = (shares.next().unwrap(), shares.next());
+        let settings = Settings { buffer: 4096, max_sessions: 9, idle_per_server: 0, drain: NEVER, linger: 0 };
+        let worker = Worker::new(Silent, sys, Vec::new(), Box::new(NoLog), remote.clone(), settings).sharing(own);
+        assert_eq!([giver.enter(9), giver.enter(9)], [Some(Place::Here), Some(Place::With(1))]);
+        (worker, remote, giver)
+    }
+
+    #[test]
+    fn a_worker_that_drains_waits_for_who_is_on_the_way() {
+        let (mut worker, remote, mut giver) = promised();
+        remote.tell(Command::Drain);
+        assert!(worker.step().unwrap(), "one is still to come");
+        let (stream, _client) = UnixStream::pair().unwrap();
+        assert!(giver.hand_over(1, (Stream::Unix(stream), Peer::Unix)).is_ok());
+        assert!(!worker.step().unwrap());
+        assert_eq!(worker.served, 1);
+    }
+
+    #[test]
+    fn nobody_came_after_all_and_the_worker_ends() {
+        let (mut worker, remote, giver) = promised();
+        remote.tell(Command::Drain);
+        assert!(worker.step().unwrap());
+        giver.leave(Place::With(1));
+        assert!(!worker.step().unwrap());
+        assert_eq!(worker.served, 0);
+    }
+
+    #[test]
+    fn told_to_stop_a_worker_is_not_softened_by_a_late_client() {
+        let (mut worker, remote, mut giver) = promised();
+        remote.tell(Command::Drain);
+        worker.step().unwrap();
+        // The time for it is over.
+        worker.obey(Command::Stop);
+        let (stream, _client) = UnixStream::pair().unwrap();
+        assert!(giver.hand_over(1, (Stream::Unix(stream), Peer::Unix)).is_ok());
+        assert!(!worker.step().unwrap());
+        assert_eq!(worker.drain, Drain::Now);
+    }
+}
