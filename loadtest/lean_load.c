@@ -1,0 +1,311 @@
+// The clients and the origins of a load test in one epoll thread, so that both cost less than any proxy between them.
+//
+// It answers every request on the origins' ports with BODY bytes, and sends GET /BODY through the proxy on CONNECTIONS keep-alive
+// connections: the next one when the whole answer is in (closed loop), or with RATE > 0 so many a second however long the answers take
+// (open loop). In the open loop a request's time runs from the moment at which it was due, sent or not: a proxy that stalls is not
+// forgiven what could not be asked meanwhile.
+//
+// usage: lean_load PROXY_PORT ORIGIN_PORT[,ORIGIN_PORT...] CONNECTIONS SECONDS BODY [WARM_SECONDS [RATE]]
+//
+// Writes START and END to stderr where the measured time begins and ends, so that the proxy's CPU time can be read there; then it keeps
+// its connections until its stdin ends, so that the proxy's memory can be read, too. To stdout, on one line: requests, requests/s,
+// p50, p99, p99.9 and the longest latency in us, errors, and the connections and requests that the origins saw.
+// An error is a refused connection, one that ended or broke, an answer other than 200 or of another length, and at the end each request
+// without an answer that is 2 s old, or as old as the measured time. In the open loop, requests that were due and could not be sent
+// by the end count in the latencies with the time that they had waited.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_FD 200000
+// Latencies are counted per microsecond up to here.
+#define LONGEST 2000000
+// Small answers that are owed together go out in one send, up to so many.
+#define BATCH 64
+
+enum kind { FREE, LISTENER, CLIENT, ORIGIN };
+
+static struct connection {
+  enum kind kind;
+  // A client: a request is out. An origin: answers owed.
+  int busy;
+  // A client's answer.
+  int have_head;
+  long want, got;
+  double asked;  // when the request was sent, or was due
+  // An origin's input: how much of CRLFCRLF has been seen; its output: bytes sent of the answers owed.
+  int matched;
+  long sent;
+} connections[MAX_FD];
+
+static char buffer[1 << 20];
+static char *reply, request[512];
+static long reply_len, batch;
+static int request_len;
+
+static unsigned histogram[LONGEST];
+static long done, errors, origin_connections, origin_requests;
+static int counting;
+
+static int ep, proxy_port;
+static double now;         // us
+static double rate, due;   // of the open loop: requests/s, and when the next one is due
+static int idle[MAX_FD], idle_count;
+
+static double clock_us(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+static struct sockaddr_in loopback(int port) {
+  return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static void watch(int fd, unsigned events) {
+  struct epoll_event event = {.events = events, .data.fd = fd};
+  epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void count(double us) { histogram[us < 0 ? 0 : us < LONGEST ? (long)us : LONGEST - 1]++; }
+
+// ---- clients
+
+static int dial(void) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  struct sockaddr_in address = loopback(proxy_port);
+  if (connect(fd, (void *)&address, sizeof address)) {
+    close(fd);
+    errors++;
+    return -1;
+  }
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  connections[fd] = (struct connection){.kind = CLIENT};
+  watch(fd, EPOLLIN | EPOLLET);
+  return fd;
+}
+
+static void ask(int fd, double asked) {
+  struct connection *c = &connections[fd];
+  c->busy = 1;
+  c->asked = asked;
+  c->want = c->got = c->have_head = 0;
+  if (send(fd, request, request_len, MSG_NOSIGNAL) != request_len) errors++;
+}
+
+static void next_request(int fd) {
+  if (rate > 0) idle[idle_count++] = fd;
+  else ask(fd, now);
+}
+
+static void failed(int fd) {
+  close(fd);
+  connections[fd].kind = FREE;
+  errors++;
+  // In the open loop an idle connection may fail, too.
+  for (int i = 0; i < idle_count; i++)
+    if (idle[i] == fd) idle[i--] = idle[--idle_count];
+  int again = dial();
+  if (again >= 0) next_request(again);
+}
+
+static void on_client(int fd) {
+  struct connection *c = &connections[fd];
+  for (;;) {
+    ssize_t room = sizeof buffer - 1, n = recv(fd, buffer, room, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0 || !c->busy) return failed(fd);
+    if (!c->have_head) {
+      buffer[n] = 0;
+      // A head that comes in pieces would be an error; none does that here.
+      char *end = memmem(buffer, n, "\r\n\r\n", 4);
+      if (!end || memcmp(buffer, "HTTP/1.1 200", 12)) return failed(fd);
+      char *length = strcasestr(buffer, "content-length:");
+      // Without a length it is chunked, and ends with the last chunk: good enough for small bodies.
+      c->want = length && length < end ? end + 4 - buffer + atol(length + 15) : -1;
+      c->have_head = 1;
+    }
+    c->got += n;
+    int whole = c->want < 0 ? n >= 5 && !memcmp(buffer + n - 5, "0\r\n\r\n", 5) : c->got >= c->want;
+    if (whole) {
+      if (c->want >= 0 && c->got > c->want) return failed(fd);
+      if (counting) {
+        count(now - c->asked);
+        done++;
+      }
+      c->busy = 0;
+      next_request(fd);
+    }
+    if (n < room) return;
+  }
+}
+
+// ---- origins
+
+// Sends the answers that are owed, as far as the socket takes them. 0 if the connection broke.
+static int push(int fd) {
+  struct connection *c = &connections[fd];
+  while (c->busy) {
+    long together = c->busy < batch ? c->busy : batch;
+    ssize_t n = send(fd, reply + c->sent, together * reply_len - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0) return errno == EAGAIN;
+    c->sent += n;
+    c->busy -= c->sent / reply_len;
+    c->sent %= reply_len;
+  }
+  return 1;
+}
+
+// Requests have no bodies here, so each ends in CRLFCRLF. Several may come in one read, and one may be cut.
+static int count_requests(struct connection *c, char *bytes, ssize_t n) {
+  int requests = 0, matched = c->matched;
+  for (char *p = bytes, *end = bytes + n; p < end;) {
+    if (matched == 0) {
+      p = memchr(p, '\r', end - p);
+      if (!p) break;
+      matched = 1;
+      p++;
+      continue;
+    }
+    char byte = *p++;
+    if (byte == (matched == 2 ? '\r' : '\n')) matched++;
+    else matched = byte == '\r';
+    if (matched == 4) {
+      requests++;
+      matched = 0;
+    }
+  }
+  c->matched = matched;
+  return requests;
+}
+
+static void on_origin(int fd) {
+  struct connection *c = &connections[fd];
+  int open = push(fd);
+  while (open && !c->busy) {
+    ssize_t n = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN) return;
+    open = n > 0;
+    if (!open) break;
+    c->busy = count_requests(c, buffer, n);
+    origin_requests += c->busy;
+    open = push(fd);
+    if (n < (ssize_t)sizeof buffer) break;
+  }
+  if (!open) {
+    close(fd);
+    c->kind = FREE;
+  }
+}
+
+static void accept_all(int listener) {
+  int fd, one = 1;
+  while ((fd = accept4(listener, 0, 0, SOCK_NONBLOCK)) >= 0) {
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    connections[fd] = (struct connection){.kind = ORIGIN};
+    origin_connections++;
+    watch(fd, EPOLLIN | EPOLLOUT | EPOLLET);
+  }
+}
+
+static int listen_on(int port) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  struct sockaddr_in address = loopback(port);
+  if (bind(listener, (void *)&address, sizeof address) || listen(listener, 4096)) return perror("lean_load: bind"), 0;
+  connections[listener].kind = LISTENER;
+  watch(listener, EPOLLIN);
+  return 1;
+}
+
+// ---- the whole
+
+static void prepare(long body) {
+  char head[256];
+  int head_len = sprintf(head, "HTTP/1.1 200 OK\r\nServer: lean\r\nContent-Type: text/plain\r\nContent-Length: %ld\r\nETag: \"abc\"\r\n\r\n", body);
+  reply_len = head_len + body;
+  batch = reply_len > 8192 ? 1 : BATCH;
+  reply = malloc(batch * reply_len);
+  for (int i = 0; i < batch; i++) {
+    memcpy(reply + i * reply_len, head, head_len);
+    memset(reply + i * reply_len + head_len, 'x', body);
+  }
+  request_len = sprintf(request, "GET /%ld HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lean\r\nAccept: */*\r\n\r\n", body);
+}
+
+static void mark(const char *word) {
+  fprintf(stderr, "%s\n", word);
+  fflush(stderr);
+}
+
+static void report(double seconds) {
+  double wanted[] = {.5, .99, .999};
+  long value[3] = {0}, longest = 0, seen = 0, all = 0;
+  for (long us = 0; us < LONGEST; us++) all += histogram[us];
+  for (long us = 0, next = 0; us < LONGEST; us++) {
+    if (!histogram[us]) continue;
+    seen += histogram[us];
+    longest = us;
+    while (next < 3 && seen >= all * wanted[next]) value[next++] = us;
+  }
+  printf("%ld %.0f %ld %ld %ld %ld %ld %ld %ld\n", done, done / seconds, value[0], value[1], value[2], longest, errors, origin_connections,
+         origin_requests);
+  fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 6) return fprintf(stderr, "usage: lean_load PROXY_PORT ORIGIN_PORT[,...] CONNECTIONS SECONDS BODY [WARM_SECONDS [RATE]]\n"), 2;
+  proxy_port = atoi(argv[1]);
+  int wanted = atoi(argv[3]), dialled = 0;
+  double seconds = atof(argv[4]), warm = argc > 6 ? atof(argv[6]) : 0.5;
+  rate = argc > 7 ? atof(argv[7]) : 0;
+  signal(SIGPIPE, SIG_IGN);
+  ep = epoll_create1(0);
+  prepare(atol(argv[5]));
+  for (char *port = strtok(argv[2], ","); port; port = strtok(0, ","))
+    if (!listen_on(atoi(port))) return 1;
+  now = due = clock_us();
+  double start = now + warm * 1e6, end = start + seconds * 1e6;
+  struct epoll_event events[1024];
+  while ((now = clock_us()) < end) {
+    for (int i = 0; i < 16 && dialled < wanted; i++, dialled++) {
+      int fd = dial();
+      if (fd >= 0) next_request(fd);
+    }
+    if (!counting && now >= start) {
+      counting = 1;
+      due = now;
+      mark("START");
+    }
+    for (; rate > 0 && due <= now && idle_count; due += 1e6 / rate) ask(idle[--idle_count], due);
+    // The open loop does not sleep: a timer would send late.
+    int n = epoll_wait(ep, events, 1024, rate > 0 || dialled < wanted ? 0 : 100);
+    now = clock_us();
+    for (int i = 0; i < n; i++) {
+      int fd = events[i].data.fd;
+      if (connections[fd].kind == CLIENT) on_client(fd);
+      else if (connections[fd].kind == ORIGIN) on_origin(fd);
+      else if (connections[fd].kind == LISTENER) accept_all(fd);
+    }
+  }
+  mark("END");
+  double patience = seconds * 1e6 < LONGEST ? seconds * 1e6 : LONGEST;
+  for (int fd = 0; fd < MAX_FD; fd++)
+    if (connections[fd].kind == CLIENT && connections[fd].busy) errors += end - connections[fd].asked >= patience;
+  for (; rate > 0 && due < end; due += 1e6 / rate) {
+    count(end - due);
+    errors += end - due >= patience;
+  }
+  report(seconds);
+  while (getchar() != EOF) {
+  }
+}
