@@ -10,9 +10,9 @@
 // Writes START and END to stderr where the measured time begins and ends, so that the proxy's CPU time can be read there; then it keeps
 // its connections until its stdin ends, so that the proxy's memory can be read, too. To stdout, on one line: requests, requests/s,
 // p50, p99, p99.9 and the longest latency in us, errors, and the connections and requests that the origins saw.
-// An error is a refused connection, one that ended or broke, an answer other than 200 or of another length, and at the end each request
-// without an answer that is 2 s old, or as old as the measured time. In the open loop, requests that were due and could not be sent
-// by the end count in the latencies with the time that they had waited.
+// An error is a refused connection, one that ended or broke, an answer other than 200 or of another length, and a request that has no
+// answer 3 s after the end. Answers that come after the end count in the latencies, not in the requests; and in the open loop, requests
+// that were due and could not be sent by the end count there with the time that they had waited.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,6 +31,8 @@
 #define LONGEST 2000000
 // Small answers that are owed together go out in one send, up to so many.
 #define BATCH 64
+// How long after the end answers are awaited, us.
+#define GRACE 3e6
 
 enum kind { FREE, LISTENER, CLIENT, ORIGIN };
 
@@ -54,7 +56,8 @@ static int request_len;
 
 static unsigned histogram[LONGEST];
 static long done, errors, origin_connections, origin_requests;
-static int counting;
+static int counting, ended;
+static int outstanding;  // requests
 
 static int ep, proxy_port;
 static double now;         // us
@@ -97,24 +100,27 @@ static int dial(void) {
 static void ask(int fd, double asked) {
   struct connection *c = &connections[fd];
   c->busy = 1;
+  outstanding++;
   c->asked = asked;
   c->want = c->got = c->have_head = 0;
   if (send(fd, request, request_len, MSG_NOSIGNAL) != request_len) errors++;
 }
 
 static void next_request(int fd) {
+  if (ended) return;
   if (rate > 0) idle[idle_count++] = fd;
   else ask(fd, now);
 }
 
 static void failed(int fd) {
   close(fd);
+  outstanding -= connections[fd].busy;
   connections[fd].kind = FREE;
   errors++;
   // In the open loop an idle connection may fail, too.
   for (int i = 0; i < idle_count; i++)
     if (idle[i] == fd) idle[i--] = idle[--idle_count];
-  int again = dial();
+  int again = ended ? -1 : dial();
   if (again >= 0) next_request(again);
 }
 
@@ -138,11 +144,10 @@ static void on_client(int fd) {
     int whole = c->want < 0 ? n >= 5 && !memcmp(buffer + n - 5, "0\r\n\r\n", 5) : c->got >= c->want;
     if (whole) {
       if (c->want >= 0 && c->got > c->want) return failed(fd);
-      if (counting) {
-        count(now - c->asked);
-        done++;
-      }
+      if (counting) count(now - c->asked);
+      done += counting && !ended;
       c->busy = 0;
+      outstanding--;
       next_request(fd);
     }
     if (n < room) return;
@@ -262,6 +267,19 @@ static void report(double seconds) {
   fflush(stdout);
 }
 
+// One batch of events.
+static void serve(int wait_ms) {
+  struct epoll_event events[1024];
+  int n = epoll_wait(ep, events, 1024, wait_ms);
+  now = clock_us();
+  for (int i = 0; i < n; i++) {
+    int fd = events[i].data.fd;
+    if (connections[fd].kind == CLIENT) on_client(fd);
+    else if (connections[fd].kind == ORIGIN) on_origin(fd);
+    else if (connections[fd].kind == LISTENER) accept_all(fd);
+  }
+}
+
 int main(int argc, char **argv) {
   if (argc < 6) return fprintf(stderr, "usage: lean_load PROXY_PORT ORIGIN_PORT[,...] CONNECTIONS SECONDS BODY [WARM_SECONDS [RATE]]\n"), 2;
   proxy_port = atoi(argv[1]);
@@ -275,7 +293,6 @@ int main(int argc, char **argv) {
     if (!listen_on(atoi(port))) return 1;
   now = due = clock_us();
   double start = now + warm * 1e6, end = start + seconds * 1e6;
-  struct epoll_event events[1024];
   while ((now = clock_us()) < end) {
     for (int i = 0; i < 16 && dialled < wanted; i++, dialled++) {
       int fd = dial();
@@ -288,23 +305,13 @@ int main(int argc, char **argv) {
     }
     for (; rate > 0 && due <= now && idle_count; due += 1e6 / rate) ask(idle[--idle_count], due);
     // The open loop does not sleep: a timer would send late.
-    int n = epoll_wait(ep, events, 1024, rate > 0 || dialled < wanted ? 0 : 100);
-    now = clock_us();
-    for (int i = 0; i < n; i++) {
-      int fd = events[i].data.fd;
-      if (connections[fd].kind == CLIENT) on_client(fd);
-      else if (connections[fd].kind == ORIGIN) on_origin(fd);
-      else if (connections[fd].kind == LISTENER) accept_all(fd);
-    }
+    serve(rate > 0 || dialled < wanted ? 0 : 100);
   }
+  ended = 1;
   mark("END");
-  double patience = seconds * 1e6 < LONGEST ? seconds * 1e6 : LONGEST;
-  for (int fd = 0; fd < MAX_FD; fd++)
-    if (connections[fd].kind == CLIENT && connections[fd].busy) errors += end - connections[fd].asked >= patience;
-  for (; rate > 0 && due < end; due += 1e6 / rate) {
-    count(end - due);
-    errors += end - due >= patience;
-  }
+  for (; rate > 0 && due < end; due += 1e6 / rate) count(end - due);
+  while (outstanding && now < end + GRACE) serve(100);
+  errors += outstanding;
   report(seconds);
   while (getchar() != EOF) {
   }

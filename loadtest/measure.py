@@ -1,7 +1,8 @@
 """How `loadtest/run` measures: processes on their own CPUs, load generators, CPU time and memory from /proc, and what machine it was.
 
 Every generator gives the same figures: requests, req/s (rps), latencies in ms (p50, p99, p999, max), the proxy's CPU time per request in
-us (cpu) and its share of a CPU (busy), its memory in KiB (memory), failed requests (errors) and what they were (detail).
+us (cpu) and its share of a CPU (busy), its memory in KiB (memory), failed requests (errors) and what they were (detail); some also how
+many connections the origins got.
 """
 import json
 import os
@@ -125,7 +126,7 @@ def lean(s, pid, port, origins, secs, warm, folder):
         stop(load)
     requests, rps, p50, p99, p999, longest, errors, connections, _ = map(int, words)
     return {"requests": requests, "rps": rps, "p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3, "max": longest / 1e3,
-            **meter.per(requests), "memory": memory, "errors": errors, "detail": f"{connections} connections to origins"}
+            **meter.per(requests), "memory": memory, "errors": errors, "detail": "", "connections": connections}
 
 
 def to_ms(text):

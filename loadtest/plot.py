@@ -77,7 +77,7 @@ def draw(panel, shown, top):
         x = middle - len(bars) * width / 2
         for peer, value in bars:
             out.append(f'<rect x="{x + 1:.1f}" y="{y(value):.1f}" width="{width - 2:.1f}" height="{bottom - y(value):.1f}" fill="{COLOURS[peer]}"/>')
-            if value > most:
+            if value > 1.02 * most:
                 out.append(line(x, y(most) + 12, x + width, y(most) + 6, "#ffffff", 3))
             out.append(label(x + width / 2, y(value), bottom, value, peer))
             x += width

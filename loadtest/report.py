@@ -6,11 +6,11 @@ import sys
 import plot
 
 NAN = float("nan")
-NUMBERS = ("rps", "cpu", "busy", "p50", "p99", "p999", "max", "memory")
+NUMBERS = ("rps", "cpu", "busy", "p50", "p99", "p999", "max", "memory", "connections")
 COLUMNS = ("scenario", "peer", "round", "requests", *NUMBERS, "errors", "detail")
 NAMES = {"floor": "floor", "pilb": "pilb-fast", "nginx": "nginx", "haproxy": "HAProxy", "haproxy-splice": "HAProxy, splice", "h2o": "h2o"}
-# Two figures that differ by less are the same.
-NOISE = 1.03
+# Figures that differ by less are the same.
+NOISE = {"rps": 1.03, "cpu": 1.03, "p99": 1.15}
 
 
 def from_text(row):
@@ -72,7 +72,7 @@ def cell(s, r, peer):
     cpu = r.middle(peer, "cpu")
     cost = f"{cpu:,.0f} us" if cpu >= 100 else f"{cpu:.1f} us"
     best = min(r.middle(other, "cpu") for other in proxies(r) if other.endswith("+log") == peer.endswith("+log"))
-    if cpu <= best * NOISE and peer in proxies(r):
+    if cpu <= best * NOISE["cpu"] and peer in proxies(r):
         cost = f"**{cost}**"
     # At a fixed rate it is the latency that differs.
     speed = f"p99 {r.middle(peer, 'p99'):.2f} ms" if s.rate else f"{r.middle(peer, 'rps'):,.0f}/s"
@@ -99,14 +99,19 @@ def losses(scenarios, rows):
     found = []
     for s in scenarios.values():
         r = Results([row for row in rows if row["scenario"] == s.name])
+        suffix = "+log" if True in s.logs else ""
         for peer in proxies(r):
-            mine = "pilb+log" if peer.endswith("+log") else "pilb"
-            if mine not in r.peers or peer == mine:
+            if peer.startswith("pilb") or not peer.endswith(suffix):
                 continue
-            more, less = ("more requests/s", not s.rate and r.ratio(peer, "rps", mine)), ("less CPU", 1 / r.ratio(peer, "cpu", mine))
-            tail = ("lower p99", 1 / r.ratio(peer, "p99", mine))
-            found += [f"- {s.name}: {NAMES.get(peer.removesuffix('+log'), peer)} has {what} ({by:.2f} times)"
-                      for what, by in (more, less, tail) if by and by > NOISE]
+            mine = "pilb" + suffix
+            # Both the rounds' ratios and the medians must say so.
+            least = lambda key: min(r.ratio(peer, key, mine), r.middle(peer, key) / r.middle(mine, key))
+            most = lambda key: max(r.ratio(peer, key, mine), r.middle(peer, key) / r.middle(mine, key))
+            better = [f"{least('rps'):.2f} times the requests/s"] * (least("rps") > NOISE["rps"] and not s.rate)
+            better += [f"{most('cpu'):.2f} of the CPU"] * (most("cpu") < 1 / NOISE["cpu"])
+            better += [f"{most('p99'):.2f} of the p99"] * (most("p99") < 1 / NOISE["p99"])
+            if better and mine in r.peers:
+                found.append(f"- {s.about}: {NAMES[peer.removesuffix('+log')]} has {', '.join(better)}")
     return ["Where pilb-fast loses:", "", *found] if found else ["pilb-fast was behind nowhere in this run."]
 
 
