@@ -41,6 +41,12 @@ pub fn json(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn escape(out: &mut Vec<u8>, mut bytes: &[u8], plain: &Plain, prefix: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    // Nearly always nothing needs escaping. Without a way out in between, the compiler looks at many bytes at a time.
+    let first = if plain[usize::from(b' ')] { b' ' } else { b'!' };
+    let all_plain = |all, byte: &u8| all & (*byte >= first) & (*byte <= b'~') & (*byte != b'"') & (*byte != b'\\');
+    if bytes.iter().fold(true, all_plain) {
+        return out.extend_from_slice(bytes);
+    }
     loop {
         let run = bytes.iter().position(|byte| !plain[usize::from(*byte)]).unwrap_or(bytes.len());
         out.extend_from_slice(&bytes[..run]);

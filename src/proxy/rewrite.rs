@@ -9,6 +9,7 @@ use crate::http1::target::Target;
 use crate::http1::{Fields, Framing, Known, Version};
 use crate::proxy::Forwarded;
 use std::io::Write;
+use std::net::IpAddr;
 
 /// The name this proxy gives itself in Via.
 const PSEUDONYM: &[u8] = b"pilb";
@@ -78,8 +79,17 @@ fn forwarded_fields(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer: Peer, f
     let before = out.len();
     list(out, b"X-Forwarded-For: ", given);
     match peer.ip() {
+        Some(IpAddr::V4(ip)) => {
+            for (i, octet) in ip.octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                encode::decimal(out, u64::from(octet));
+            }
+            out.extend_from_slice(b"\r\n");
+        }
         // Writing to a Vec cannot fail.
-        Some(ip) => drop(write!(out, "{ip}\r\n")),
+        Some(IpAddr::V6(ip)) => drop(write!(out, "{ip}\r\n")),
         // A Unix socket's client has no address to add.
         None if out.ends_with(b", ") => {
             out.truncate(out.len() - 2);
