@@ -2,8 +2,8 @@
 //! byte, and with another message behind it. What goes out is read back by the small, strict reader in this file.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use pilb::base::{BufferPool, Now, Peer};
-use pilb::engine::flow::HEADROOM;
+use pilb::base::buffer::HEADROOM;
+use pilb::base::{BufferPool, Now, Peer, Size};
 use pilb::engine::{
     AccessLog, AccessRecord, Again, App, Close, CloseReason, Drain, Effects, Flow, Guilty, Side, Turn, Uplink, Wish,
 };
@@ -565,7 +565,7 @@ impl Rig {
                 break;
             }
             let flow = if client { &mut self.up } else { &mut self.down };
-            let room = flow.room(&mut self.pool);
+            let room = flow.room(&mut self.pool, Size::Small);
             let n = step.min(bytes.len()).min(room.len());
             ensure!(n > 0, "the proxy reads no further, {} bytes are left", bytes.len());
             room[..n].copy_from_slice(&bytes[..n]);

@@ -2,8 +2,8 @@
 
 use super::world::{Talk, World};
 use super::{Part, REQUEST, RESPONSE};
-use pilb::base::{BufferPool, Now, Peer};
-use pilb::engine::flow::HEADROOM;
+use pilb::base::buffer::HEADROOM;
+use pilb::base::{BufferPool, Now, Peer, Size};
 use pilb::engine::{AccessLog, AccessRecord, App, Drain, Effects, Flow, Side, Turn, Uplink};
 use pilb::origin::{DemoStore, Origin, Settings as OriginSettings};
 use pilb::proxy::{Proxy, Settings};
@@ -118,7 +118,7 @@ impl<A: App> Stage<A> {
 }
 
 fn fill(flow: &mut Flow, pool: &mut BufferPool, bytes: &[u8]) {
-    flow.room(pool)[..bytes.len()].copy_from_slice(bytes);
+    flow.room(pool, Size::Small)[..bytes.len()].copy_from_slice(bytes);
     flow.filled(bytes.len());
 }
 

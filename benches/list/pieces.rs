@@ -3,8 +3,8 @@
 use super::{Part, REQUEST, RESPONSE};
 use pilb::access_log::ring::ring;
 use pilb::access_log::{Format, Formatter};
-use pilb::base::{BufferPool, DateLine, Peer};
-use pilb::engine::flow::HEADROOM;
+use pilb::base::buffer::HEADROOM;
+use pilb::base::{BufferPool, DateLine, Peer, Size};
 use pilb::engine::record::Part as Text;
 use pilb::engine::{AccessLog, AccessRecord, Flow};
 use pilb::http1::encode::{self, Persist, Shape};
@@ -12,7 +12,6 @@ use pilb::http1::field::FieldSpace;
 use pilb::http1::response::{self, Asked};
 use pilb::http1::target::Target;
 use pilb::http1::{Body, Framing, HeadScan, Limits, Method, chunk, request, trailer};
-use pilb::net::io::Token;
 use pilb::net::pool::{Idle, IdlePool};
 use pilb::net::timer::{Entry, Wheel};
 use pilb::origin::RelativePath;
@@ -172,10 +171,10 @@ fn relayed(framing: Framing, begin: &[u8], end: &[u8], chunks: Chunks) -> Box<dy
     let (mut flow, mut scratch) = (Flow::default(), Vec::new());
     Box::new(move || {
         let mut body = Body::new(framing);
-        flow.room(&mut pool)[..input.len()].copy_from_slice(&input);
+        flow.room(&mut pool, Size::Small)[..input.len()].copy_from_slice(&input);
         flow.filled(input.len());
         let mut taken = 0;
-        assert!(relay(&mut body, &mut flow, chunks, &mut scratch, &mut taken).is_ok());
+        assert!(relay(&mut body, &mut flow, chunks, u64::MAX, &mut scratch, &mut taken).is_ok());
         flow.clear();
     })
 }
@@ -205,7 +204,7 @@ fn flow_passes() -> Box<dyn FnMut()> {
     let mut pool = BufferPool::new(HEADROOM + 16 * 1024, 4);
     let mut flow = Flow::default();
     Box::new(move || {
-        black_box(flow.room(&mut pool));
+        black_box(flow.room(&mut pool, Size::Small));
         flow.filled(1024);
         flow.pass(1024);
         flow.sent(black_box(flow.ready()).len());
@@ -218,7 +217,7 @@ fn flow_rewrites() -> Box<dyn FnMut()> {
     let mut flow = Flow::default();
     let longer = [REQUEST, &[b'x'; 100]].concat();
     Box::new(move || {
-        black_box(flow.room(&mut pool));
+        black_box(flow.room(&mut pool, Size::Small));
         flow.filled(REQUEST.len());
         assert!(flow.rewrite(REQUEST.len(), black_box(&longer)).is_ok());
         flow.sent(black_box(flow.ready()).len());
@@ -244,7 +243,7 @@ fn wheel() -> Box<dyn FnMut()> {
     let (mut now, mut due, mut wheel) = (0, Vec::new(), Wheel::new(0));
     let mut tick = move || {
         now += 1 << 16;
-        wheel.insert(Entry { at: now + 10_000_000, token: Token::Session { slot: 1, generation: 1 } });
+        wheel.insert(Entry { at: now + 10_000_000, slot: 1, generation: 1 });
         wheel.expire(now, &mut due);
         black_box(wheel.next());
         due.clear();
@@ -256,7 +255,7 @@ fn wheel() -> Box<dyn FnMut()> {
 fn buffers() -> Box<dyn FnMut()> {
     let mut pool = BufferPool::new(HEADROOM + 16 * 1024, 4);
     Box::new(move || {
-        let buffer = black_box(pool.take());
+        let buffer = black_box(pool.take(Size::Small));
         pool.give(buffer);
     })
 }

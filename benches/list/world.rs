@@ -49,6 +49,8 @@ impl Memory {
 
 impl Io for Memory {
     type Stream = usize;
+    /// The bytes in it, of which only the last one was kept.
+    type Pipe = Option<u8>;
 
     fn now(&mut self) -> Now {
         self.now
@@ -122,6 +124,23 @@ impl Io for Memory {
             self.happen(token, true, false);
         }
         Ok(bytes.len())
+    }
+
+    fn pipe(&mut self) -> io::Result<Option<u8>> {
+        Ok(None)
+    }
+
+    fn splice_in(&mut self, stream: &mut usize, pipe: &mut Option<u8>, most: usize) -> io::Result<usize> {
+        let inbox = &mut self.sockets[*stream].inbox;
+        let (now, later) = inbox.split_at(most.min(inbox.len()));
+        *pipe = Some(*now.last().ok_or(io::ErrorKind::WouldBlock)?);
+        *inbox = later;
+        Ok(now.len())
+    }
+
+    fn splice_out(&mut self, pipe: &mut Option<u8>, stream: &mut usize, most: usize) -> io::Result<usize> {
+        let last = pipe.take().ok_or(io::ErrorKind::WouldBlock)?;
+        self.send(stream, &[last]).map(|_| most)
     }
 
     fn end(&mut self, _stream: &usize) {}

@@ -2,9 +2,9 @@
 
 use super::reference::{self, End};
 use super::show;
-use pilb::base::BufferPool;
+use pilb::base::buffer::HEADROOM;
+use pilb::base::{BufferPool, Size};
 use pilb::engine::Flow;
-use pilb::engine::flow::HEADROOM;
 use pilb::http1::body::MAX_TRAILERS;
 use pilb::http1::chunk::MAX_LINE;
 use pilb::http1::{Body, Fault, Framing, Piece, trailer};
@@ -209,7 +209,7 @@ fn through_a_flow(bytes: &[u8], size: usize, cut: &mut Cut, chunks: Chunks) -> (
     for steps in 0.. {
         assert!(steps <= 8 * bytes.len() + 16, "no progress in {}", show(bytes));
         if fault.is_none() && flow.has_room() && at < bytes.len() {
-            let room = flow.room(&mut pool);
+            let room = flow.room(&mut pool, Size::Small);
             assert!(!room.is_empty(), "has room and has none: {}", show(bytes));
             let n = room.len().min(cut.next()).min(bytes.len() - at);
             room[..n].copy_from_slice(&bytes[at..at + n]);
@@ -217,7 +217,7 @@ fn through_a_flow(bytes: &[u8], size: usize, cut: &mut Cut, chunks: Chunks) -> (
             at += n;
         }
         if fault.is_none() {
-            fault = relay(&mut body, &mut flow, chunks, &mut scratch, &mut taken).err();
+            fault = relay(&mut body, &mut flow, chunks, u64::MAX, &mut scratch, &mut taken).err();
         }
         let n = flow.ready().len().min(cut.next());
         out.extend_from_slice(&flow.ready()[..n]);

@@ -3,8 +3,8 @@
 
 use super::show;
 use super::story::{Attempt, Story};
-use pilb::base::{BufferPool, Micros, Now, Peer};
-use pilb::engine::flow::HEADROOM;
+use pilb::base::buffer::HEADROOM;
+use pilb::base::{BufferPool, Micros, Now, Peer, Size};
 use pilb::engine::{
     AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish,
 };
@@ -51,7 +51,7 @@ impl Link {
 
     fn fill(&mut self, pool: &mut BufferPool) {
         while self.readable() {
-            let room = self.flow.room(pool);
+            let room = self.flow.room(pool, Size::Small);
             if room.is_empty() {
                 return;
             }

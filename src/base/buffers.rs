@@ -1,59 +1,133 @@
 //! The worker's stock of buffers, last in first out, so that a busy worker touches the same warm memory again and again.
 
-/// Buffers of one size. A burst's surplus goes back to the allocator instead of staying here for good.
+use crate::base::buffer::Buffer;
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Heads and whatever comes in small pieces.
+    Small,
+    /// Content in bulk: fewer and larger reads. Their number is limited; when all are out, a small one must do.
+    Large,
+}
+
+/// Buffers of two sizes. A burst's surplus goes back to the allocator instead of staying here for good.
 #[derive(Debug)]
 pub struct BufferPool {
-    free: Vec<Box<[u8]>>,
+    small: Shelf,
+    /// Never more than it keeps are out.
+    large: Shelf,
+}
+
+/// Buffers of one size.
+#[derive(Debug)]
+struct Shelf {
+    #[expect(clippy::vec_box, reason = "a flow without a buffer should cost a word")]
+    free: Vec<Box<Buffer>>,
     size: usize,
     keep: usize,
     /// Buffers that are out now, and the most that were since the last burst was over.
     lent: usize,
     most: usize,
+    /// The fewest that were unused since surplus was looked for.
+    spare: usize,
 }
 
+/// Unused large buffers that are kept whatever happens.
+const KEEP_LARGE: usize = 4;
+
 impl BufferPool {
-    /// Hands out buffers of `size` bytes and keeps at most `keep` unused ones.
+    /// Hands out buffers of `size` bytes and keeps at most `keep` unused ones. A large buffer is no larger than these.
     pub fn new(size: usize, keep: usize) -> Self {
-        BufferPool { free: Vec::with_capacity(keep), size, keep, lent: 0, most: 0 }
+        BufferPool { small: Shelf::new(size, keep), large: Shelf::new(size, 0) }
     }
 
-    /// Bytes in each buffer.
+    /// The same with large buffers of `size` bytes (more than the others have), of which at most `most` are out at once.
+    pub fn with_large(mut self, size: usize, most: usize) -> Self {
+        if size > self.small.size {
+            self.large = Shelf::new(size, most);
+        }
+        self
+    }
+
+    /// Bytes in a small buffer.
     pub fn size(&self) -> usize {
-        self.size
+        self.small.size
     }
 
-    /// A buffer with arbitrary content.
-    pub fn take(&mut self) -> Box<[u8]> {
-        self.lent += 1;
-        self.most = self.most.max(self.lent);
-        self.free.pop().unwrap_or_else(|| vec![0; self.size].into_boxed_slice())
+    /// An empty buffer.
+    pub fn take(&mut self, size: Size) -> Box<Buffer> {
+        if size == Size::Large && self.large.lent < self.large.keep { self.large.take() } else { self.small.take() }
+    }
+
+    /// Puts a large buffer in the place of a small one, if there is one to have. It is empty.
+    pub fn enlarge(&mut self, buffer: &mut Box<Buffer>) {
+        if buffer.size() < self.large.size && self.large.lent < self.large.keep {
+            let small = std::mem::replace(buffer, self.large.take());
+            self.give(small);
+        }
     }
 
     /// Takes a buffer back. One of another size (a widened one) is freed.
-    pub fn give(&mut self, buffer: Box<[u8]>) {
+    pub fn give(&mut self, buffer: Box<Buffer>) {
+        let large = self.large.keep > 0 && buffer.size() >= self.large.size;
+        if large { self.large.give(buffer) } else { self.small.give(buffer) }
+    }
+
+    /// Frees the large buffers that nobody has needed since this was asked last. True if many more buffers were out than are now, or
+    /// some were freed here: what was freed should go back to the system. Says so once.
+    pub fn burst_is_over(&mut self) -> bool {
+        let small = &mut self.small;
+        let over = small.had_burst() && small.lent < small.most / 4;
+        if over {
+            // Those that are still out will be freed, too, but for as many as are kept.
+            small.most = if small.lent > small.keep { small.lent.max(2 * small.keep + 1) } else { small.lent };
+        }
+        self.large.free_surplus(KEEP_LARGE) | over
+    }
+
+    /// There was a burst of which no end was told yet, or there may be surplus.
+    pub fn had_burst(&self) -> bool {
+        self.small.had_burst() || self.large.free.len() > KEEP_LARGE
+    }
+
+    /// How many unused small buffers are kept now.
+    pub fn spare(&self) -> usize {
+        self.small.free.len()
+    }
+}
+
+impl Shelf {
+    fn new(size: usize, keep: usize) -> Self {
+        Shelf { free: Vec::with_capacity(keep), size, keep, lent: 0, most: 0, spare: 0 }
+    }
+
+    fn take(&mut self) -> Box<Buffer> {
+        self.lent += 1;
+        self.most = self.most.max(self.lent);
+        let buffer = self.free.pop().unwrap_or_else(|| Box::new(Buffer::new(self.size)));
+        self.spare = self.spare.min(self.free.len());
+        buffer
+    }
+
+    fn give(&mut self, mut buffer: Box<Buffer>) {
         self.lent = self.lent.saturating_sub(1);
-        if buffer.len() == self.size && self.free.len() < self.keep {
+        if buffer.size() == self.size && self.free.len() < self.keep {
+            buffer.reset();
             self.free.push(buffer);
         }
     }
 
-    /// Many more buffers were out than are now: what was freed should go back to the system. Says so once.
-    pub fn burst_is_over(&mut self) -> bool {
-        let over = self.had_burst() && self.lent < self.most / 4;
-        if over {
-            self.most = self.lent;
-        }
-        over
+    /// Frees those that were unused all the time since this was called last, the coldest, down to `keep`. True if there were any.
+    fn free_surplus(&mut self, keep: usize) -> bool {
+        let surplus = self.spare.min(self.free.len().saturating_sub(keep));
+        self.free.drain(..surplus);
+        self.spare = self.free.len();
+        surplus > 0
     }
 
-    /// There was a burst of which no end was told yet.
-    pub fn had_burst(&self) -> bool {
+    fn had_burst(&self) -> bool {
         self.most > 2 * self.keep
-    }
-
-    /// How many unused buffers are kept now.
-    pub fn spare(&self) -> usize {
-        self.free.len()
     }
 }
 
@@ -64,23 +138,65 @@ mod tests {
     #[test]
     fn the_last_buffer_given_is_the_first_one_taken_and_surplus_is_freed() {
         let mut pool = BufferPool::new(64, 1);
-        let (mut a, b) = (pool.take(), pool.take());
-        a[0] = 7;
+        let (mut a, b) = (pool.take(Size::Small), pool.take(Size::Small));
+        a.room();
+        let first = &raw const *a;
         pool.give(a);
         pool.give(b);
         assert_eq!(pool.spare(), 1);
-        assert_eq!(pool.take()[0], 7);
-        pool.give(vec![0; 128].into_boxed_slice());
+        let again = pool.take(Size::Small);
+        assert!(std::ptr::eq(first, &raw const *again) && again.is_bare());
+        pool.give(Box::new(Buffer::new(128)));
         assert_eq!(pool.spare(), 0);
     }
 
     #[test]
     fn the_end_of_a_burst_is_told_once() {
         let mut pool = BufferPool::new(64, 1);
-        let lent: Vec<_> = (0..8).map(|_| pool.take()).collect();
+        let lent: Vec<_> = (0..8).map(|_| pool.take(Size::Small)).collect();
         assert!(pool.had_burst() && !pool.burst_is_over());
         lent.into_iter().for_each(|buffer| pool.give(buffer));
         assert!(pool.burst_is_over());
         assert!(!pool.burst_is_over() && !pool.had_burst());
+    }
+
+    #[test]
+    fn a_burst_that_ends_slowly_is_over_once_more() {
+        let mut pool = BufferPool::new(64, 4);
+        let mut lent: Vec<_> = (0..40).map(|_| pool.take(Size::Small)).collect();
+        lent.drain(6..).for_each(|buffer| pool.give(buffer));
+        assert!(pool.burst_is_over() && pool.had_burst(), "two of six will not be kept");
+        lent.drain(..).for_each(|buffer| pool.give(buffer));
+        assert!(pool.burst_is_over() && !pool.had_burst());
+    }
+
+    #[test]
+    fn large_ones_that_nobody_needs_are_freed() {
+        let mut pool = BufferPool::new(64, 1).with_large(256, 10);
+        let mut lent: Vec<_> = (0..10).map(|_| pool.take(Size::Large)).collect();
+        lent.drain(..).for_each(|buffer| pool.give(buffer));
+        assert!(!pool.burst_is_over(), "all ten were needed since the last look");
+        let two = [pool.take(Size::Large), pool.take(Size::Large)];
+        two.into_iter().for_each(|buffer| pool.give(buffer));
+        assert!(pool.had_burst() && pool.burst_is_over());
+        assert_eq!(pool.large.free.len(), KEEP_LARGE);
+        assert!(!pool.had_burst() && !pool.burst_is_over());
+    }
+
+    #[test]
+    fn large_ones_are_few_and_small_ones_take_their_place() {
+        let mut pool = BufferPool::new(64, 1).with_large(256, 2);
+        let mut lens: Vec<Box<Buffer>> = (0..3).map(|_| pool.take(Size::Large)).collect();
+        assert_eq!(lens.iter().map(|buffer| buffer.size()).collect::<Vec<_>>(), [256, 256, 64]);
+        let mut small = lens.pop().unwrap();
+        pool.enlarge(&mut small);
+        assert_eq!(small.size(), 64, "both are out");
+        pool.give(lens.pop().unwrap());
+        pool.enlarge(&mut small);
+        assert_eq!((small.size(), pool.spare()), (256, 1));
+        let mut none = BufferPool::new(64, 1);
+        assert_eq!(none.take(Size::Large).size(), 64);
+        none.enlarge(&mut small);
+        assert_eq!(none.large.lent, 0);
     }
 }

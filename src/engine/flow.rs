@@ -1,30 +1,22 @@
-//! A flow: one direction of a session, a buffer with one producer and one consumer.
+//! A flow: one direction of a session, with one producer and one consumer.
 //!
-//! ```text
-//!   0       HEADROOM   kept        start      ready       raw        tail       len
-//!   │ room for a longer │ sent, held │ may be   │ gap      │ received, │ room      │
-//!   │ head              │ for replay │ sent now │ (unused) │ not judged│ to fill   │
-//! ```
-//!
-//! The bytes a socket filled in are the bytes the other socket drains: judging moves `raw` and `ready` forward in place.
-//! A rewritten head is laid *in front of* what follows it, a shortened chunk line leaves a gap; a body byte moves only when
-//! a gap before it must be closed. Invariant: `kept <= start <= ready <= raw <= tail <= len`.
+//! Bytes lie in a [`Buffer`], which a flow has only while there are any. Content that nobody needs to see can go around it: the app
+//! grants so many bytes, the loop passes them by through a pipe. The pipe is filled only while the buffer is empty, and while it holds
+//! anything nothing comes into the buffer: a flow's bytes have one order.
 
-use crate::base::BufferPool;
-
-/// Space in front of the first byte, so that a head that grows by our fields needs nothing moved.
-pub const HEADROOM: usize = 1024;
+use crate::base::buffer::{Buffer, NoRoom};
+use crate::base::{BufferPool, Size};
 
 /// See the module. A flow that holds no bytes holds no buffer either once [`Flow::rest`] was called.
 #[derive(Debug, Default)]
 pub struct Flow {
-    bytes: Box<[u8]>,
-    kept: u32,
-    start: u32,
-    ready: u32,
-    raw: u32,
-    tail: u32,
-    held: bool,
+    buffer: Option<Box<Buffer>>,
+    /// Bytes that may still come and pass by the buffer.
+    granted: u32,
+    /// Bytes that passed by and that the app has not heard of.
+    unseen: u32,
+    /// Of all that passed by, what is in the pipe.
+    piped: u32,
     taken: u64,
     given: u64,
 }
@@ -33,52 +25,61 @@ impl Flow {
     // ---- the producer's side
 
     /// The room for the next read, taking a buffer from `pool` if the flow has none. Empty when the flow is full.
-    pub fn room(&mut self, pool: &mut BufferPool) -> &mut [u8] {
-        if self.bytes.is_empty() {
-            self.bytes = pool.take();
-            self.place_at(HEADROOM);
-        } else if self.kept == self.tail {
-            self.place_at(HEADROOM);
-        } else if self.tail() == self.bytes.len() {
-            self.compact();
+    pub fn room(&mut self, pool: &mut BufferPool, size: Size) -> &mut [u8] {
+        let buffer = self.buffer.get_or_insert_with(|| pool.take(size));
+        if size == Size::Large && buffer.is_bare() {
+            pool.enlarge(buffer);
         }
-        &mut self.bytes[self.tail as usize..]
+        buffer.room()
     }
 
     /// `n` bytes were read into the room.
     pub fn filled(&mut self, n: usize) {
-        self.tail += n as u32;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.filled(n);
+        }
         self.taken += n as u64;
-        debug_assert!(self.tail() <= self.bytes.len());
+        self.granted = self.granted.saturating_sub(n as u32);
     }
 
-    /// Would [`Flow::room`] give any?
+    /// May more come? Not while the pipe holds any.
     pub fn has_room(&self) -> bool {
-        self.bytes.is_empty() || self.kept == self.tail || self.tail() < self.bytes.len() || self.compactable()
+        self.piped == 0 && self.buffer.as_ref().is_none_or(|buffer| buffer.has_room())
+    }
+
+    /// How many bytes may pass by the buffer now; none while it holds one that was not sent.
+    pub fn may_pass_by(&self) -> usize {
+        if self.buffer.as_ref().is_none_or(|buffer| buffer.is_through()) { self.granted as usize } else { 0 }
+    }
+
+    /// `n` of the bytes that may pass by have gone into the pipe. What was held for replay is let go.
+    pub fn passed_by(&mut self, n: usize) {
+        debug_assert!(n <= self.may_pass_by());
+        self.release();
+        self.granted -= n as u32;
+        self.unseen += n as u32;
+        self.piped += n as u32;
+        self.taken += n as u64;
     }
 
     /// Puts bytes of our own making behind everything that is ready. Only for a flow without unjudged bytes.
     /// Returns how many fitted.
     pub fn push(&mut self, pool: &mut BufferPool, bytes: &[u8]) -> usize {
-        debug_assert_eq!(self.raw, self.tail, "our own bytes would overtake received ones");
-        let room = self.room(pool);
+        debug_assert!(self.raw().is_empty(), "our own bytes would overtake received ones");
+        let room = self.room(pool, Size::Small);
         let n = bytes.len().min(room.len());
         room[..n].copy_from_slice(&bytes[..n]);
-        self.tail += n as u32;
-        self.pass(n);
+        if let Some(buffer) = &mut self.buffer {
+            buffer.filled(n);
+            buffer.pass(n);
+        }
         n
     }
 
     /// Makes the buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
     pub fn widen(&mut self, bytes: usize) {
-        let len = HEADROOM + bytes;
-        if self.bytes.len() < len {
-            let mut wide = vec![0; len].into_boxed_slice();
-            wide[..self.bytes.len()].copy_from_slice(&self.bytes);
-            self.bytes = wide;
-        }
-        if self.tail() == self.bytes.len() {
-            self.compact();
+        if let Some(buffer) = &mut self.buffer {
+            buffer.widen(bytes);
         }
     }
 
@@ -86,20 +87,14 @@ impl Flow {
 
     /// What was received and not yet judged.
     pub fn raw(&self) -> &[u8] {
-        &self.bytes[self.raw as usize..self.tail as usize]
+        self.buffer.as_ref().map_or(&[], |buffer| buffer.raw())
     }
 
     /// The next `n` unjudged bytes may be sent as they are.
     pub fn pass(&mut self, n: usize) {
-        debug_assert!(n <= self.raw().len());
-        if self.start == self.ready && !self.held {
-            self.place_ready_at(self.raw);
-        } else if self.ready != self.raw {
-            let raw = self.raw as usize;
-            self.bytes.copy_within(raw..raw + n, self.ready as usize);
+        if let Some(buffer) = &mut self.buffer {
+            buffer.pass(n);
         }
-        self.ready += n as u32;
-        self.raw += n as u32;
     }
 
     /// The next `n` unjudged bytes are dropped.
@@ -109,128 +104,141 @@ impl Flow {
 
     /// The next `n` unjudged bytes are sent as `with`, which is not longer.
     pub fn replace(&mut self, n: usize, with: &[u8]) {
-        debug_assert!(n <= self.raw().len() && with.len() <= n);
-        self.raw += n as u32;
-        if self.start == self.ready && !self.held {
-            self.place_ready_at(self.raw - with.len() as u32);
+        if let Some(buffer) = &mut self.buffer {
+            buffer.replace(n, with);
         }
-        let at = self.ready as usize;
-        self.bytes[at..at + with.len()].copy_from_slice(with);
-        self.ready += with.len() as u32;
     }
 
     /// The next `n` unjudged bytes, a head, are sent as `with`, which may be longer. Everything before must have been sent.
     /// Fails if not even moving the rest makes room.
     pub fn rewrite(&mut self, n: usize, with: &[u8]) -> Result<(), NoRoom> {
-        debug_assert!(n <= self.raw().len() && self.start == self.ready && !self.held);
-        let mut end = self.raw as usize + n;
-        if end < with.len() {
-            let shift = with.len() - end;
-            if self.tail() + shift > self.bytes.len() {
-                return Err(NoRoom);
-            }
-            self.bytes.copy_within(end..self.tail as usize, end + shift);
-            end += shift;
-            self.tail += shift as u32;
-        }
-        let at = end - with.len();
-        self.bytes[at..end].copy_from_slice(with);
-        self.kept = at as u32;
-        self.start = at as u32;
-        self.ready = end as u32;
-        self.raw = end as u32;
-        self.check();
-        Ok(())
+        debug_assert!(self.drained());
+        self.buffer.as_mut().map_or(Err(NoRoom), |buffer| buffer.rewrite(n, with))
+    }
+
+    /// The next `n` bytes to come are content: they may pass by the buffer. Replaces what was granted before. Only when all that
+    /// came was judged.
+    pub fn grant(&mut self, n: u64) {
+        debug_assert!(n == 0 || self.raw().is_empty());
+        self.granted = u32::try_from(n).unwrap_or(u32::MAX);
+    }
+
+    /// How many bytes have passed by since this was asked last.
+    pub fn take_unseen(&mut self) -> u64 {
+        u64::from(std::mem::take(&mut self.unseen))
     }
 
     // ---- the consumer's side
 
-    /// What may be sent now.
+    /// What may be sent now, once the pipe is empty.
     pub fn ready(&self) -> &[u8] {
-        &self.bytes[self.start as usize..self.ready as usize]
+        self.buffer.as_ref().map_or(&[], |buffer| buffer.ready())
     }
 
     /// `n` of the ready bytes were sent.
     pub fn sent(&mut self, n: usize) {
-        self.start += n as u32;
-        self.given += n as u64;
-        if !self.held {
-            self.kept = self.start;
-            self.close_gap();
+        debug_assert_eq!(self.piped, 0);
+        if let Some(buffer) = &mut self.buffer {
+            buffer.sent(n);
         }
-        self.check();
+        self.given += n as u64;
+    }
+
+    /// Bytes in the pipe, to be sent before what is ready.
+    pub fn piped(&self) -> usize {
+        self.piped as usize
+    }
+
+    /// `n` bytes of the pipe were sent.
+    pub fn sent_piped(&mut self, n: usize) {
+        debug_assert!(n <= self.piped());
+        self.piped -= n as u32;
+        self.given += n as u64;
+    }
+
+    /// Bytes that may be sent and were not, in pipe and buffer.
+    pub fn unsent(&self) -> u64 {
+        u64::from(self.piped) + self.ready().len() as u64
     }
 
     /// Everything that may be sent was sent.
     pub fn drained(&self) -> bool {
-        self.start == self.ready
+        self.piped == 0 && self.buffer.as_ref().is_none_or(|buffer| buffer.drained())
     }
 
     // ---- replay
 
     /// From now on sent bytes are held, so that [`Flow::rewind`] can send them again.
     pub fn hold(&mut self) {
-        self.held = true;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.hold();
+        }
     }
 
     /// Sent bytes need not be held any longer.
     pub fn release(&mut self) {
-        self.held = false;
-        self.kept = self.start;
-        self.close_gap();
+        if let Some(buffer) = &mut self.buffer {
+            buffer.release();
+        }
     }
 
     /// Can everything sent since [`Flow::hold`] be sent again?
     pub fn held(&self) -> bool {
-        self.held
+        self.buffer.as_ref().is_some_and(|buffer| buffer.held())
     }
 
     /// Sends again what was sent since [`Flow::hold`].
     pub fn rewind(&mut self) {
-        debug_assert!(self.held);
-        self.start = self.kept;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.rewind();
+        }
     }
 
     // ---- as a whole
 
     /// No byte is in the flow, in whatever state.
     pub fn is_empty(&self) -> bool {
-        self.kept == self.tail
+        self.piped == 0 && self.buffer.as_ref().is_none_or(|buffer| buffer.is_bare())
+    }
+
+    /// Does it hold a buffer, be it empty?
+    pub fn has_buffer(&self) -> bool {
+        self.buffer.is_some()
     }
 
     /// Bytes received and not yet judged, or judged and not yet sent.
     pub fn pending(&self) -> usize {
-        (self.tail - self.raw + self.ready - self.start) as usize
+        self.raw().len() + self.unsent() as usize
     }
 
     /// Drops every byte.
     pub fn clear(&mut self) {
-        self.held = false;
-        self.kept = self.tail;
-        self.start = self.tail;
-        self.ready = self.tail;
-        self.raw = self.tail;
+        (self.granted, self.piped) = (0, 0);
+        if let Some(buffer) = &mut self.buffer {
+            buffer.reset();
+        }
     }
 
     /// Drops what could be sent; what was not judged stays.
     pub fn drop_ready(&mut self) {
-        self.held = false;
-        self.kept = self.raw;
-        self.start = self.raw;
-        self.ready = self.raw;
+        (self.granted, self.piped) = (0, 0);
+        if let Some(buffer) = &mut self.buffer {
+            buffer.drop_ready();
+        }
     }
 
     /// Drops what was not judged.
     pub fn drop_raw(&mut self) {
-        self.tail = self.raw;
-        self.close_gap();
+        self.granted = 0;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.drop_raw();
+        }
     }
 
     /// Gives the buffer back if no byte is in it.
     pub fn rest(&mut self, pool: &mut BufferPool) {
-        if self.kept == self.tail && !self.bytes.is_empty() {
-            pool.give(std::mem::take(&mut self.bytes));
-            self.place_at(0);
+        if let Some(buffer) = self.buffer.take_if(|buffer| buffer.is_bare()) {
+            pool.give(buffer);
         }
     }
 
@@ -243,74 +251,19 @@ impl Flow {
     pub fn given(&self) -> u64 {
         self.given
     }
-
-    // ---- inside
-
-    fn tail(&self) -> usize {
-        self.tail as usize
-    }
-
-    fn place_at(&mut self, at: usize) {
-        let at = at.min(self.bytes.len()) as u32;
-        (self.kept, self.start, self.ready, self.raw, self.tail) = (at, at, at, at, at);
-    }
-
-    /// With nothing left to send, what a shortened line left unused is no part of the flow any more.
-    fn close_gap(&mut self) {
-        if self.start == self.ready && !self.held {
-            self.place_ready_at(self.raw);
-        }
-    }
-
-    fn place_ready_at(&mut self, at: u32) {
-        (self.kept, self.start, self.ready) = (at, at, at);
-    }
-
-    /// Compacting pays when much is gained, or when it is the only way to make a head fit.
-    fn compactable(&self) -> bool {
-        let gain = (self.start as usize).saturating_sub(HEADROOM);
-        gain > 0 && (self.start == self.ready || gain >= self.bytes.len() / 4)
-    }
-
-    /// Moves what is in the flow to the front. Held bytes are let go: the room is needed by bytes that were not sent yet.
-    fn compact(&mut self) {
-        if !self.compactable() {
-            return;
-        }
-        self.release();
-        let (from, shift) = (self.start as usize, self.start - HEADROOM.min(self.start as usize) as u32);
-        self.bytes.copy_within(from..self.tail as usize, from - shift as usize);
-        self.kept -= shift;
-        self.start -= shift;
-        self.ready -= shift;
-        self.raw -= shift;
-        self.tail -= shift;
-        self.check();
-    }
-
-    fn check(&self) {
-        debug_assert!(self.kept <= self.start, "{self:?}");
-        debug_assert!(self.start <= self.ready, "{self:?}");
-        debug_assert!(self.ready <= self.raw, "{self:?}");
-        debug_assert!(self.raw <= self.tail, "{self:?}");
-        debug_assert!(self.tail as usize <= self.bytes.len(), "{self:?}");
-    }
 }
-
-/// A rewritten head found no room in the buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::buffer::HEADROOM;
 
     fn pool() -> BufferPool {
         BufferPool::new(HEADROOM + 64, 4)
     }
 
     fn fill(flow: &mut Flow, pool: &mut BufferPool, bytes: &[u8]) -> usize {
-        let room = flow.room(pool);
+        let room = flow.room(pool, Size::Small);
         let n = bytes.len().min(room.len());
         room[..n].copy_from_slice(&bytes[..n]);
         flow.filled(n);
@@ -393,12 +346,12 @@ mod tests {
         let (mut flow, mut pool) = (Flow::default(), pool());
         fill(&mut flow, &mut pool, &[b'a'; 64]);
         flow.pass(64);
-        assert!(!flow.has_room() && flow.room(&mut pool).is_empty());
+        assert!(!flow.has_room() && flow.room(&mut pool, Size::Small).is_empty());
         flow.sent(10);
         assert!(!flow.has_room());
         flow.sent(54);
         assert!(flow.has_room());
-        assert_eq!(flow.room(&mut pool).len(), 64);
+        assert_eq!(flow.room(&mut pool, Size::Small).len(), 64);
     }
 
     #[test]

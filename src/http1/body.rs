@@ -76,6 +76,30 @@ impl Body {
         self.content
     }
 
+    /// So many bytes of content come next, whatever they are: nothing of them needs to be looked at.
+    pub fn ahead(&self) -> u64 {
+        match self.state {
+            State::Length(left) | State::ChunkData(left) => left,
+            State::UntilClose => u64::MAX,
+            State::Done | State::ChunkLine { .. } | State::ChunkEnd | State::Trailers(_) => 0,
+        }
+    }
+
+    /// `n` bytes of content, not more than [`Body::ahead`], have gone by.
+    pub fn pass(&mut self, n: u64) {
+        self.content += n;
+        self.excess = self.excess.saturating_sub(n);
+        if let State::Length(left) | State::ChunkData(left) = &mut self.state {
+            debug_assert!(n <= *left);
+            *left = left.saturating_sub(n);
+        }
+        match self.state {
+            State::Length(0) => self.state = State::Done,
+            State::ChunkData(0) => self.state = State::ChunkEnd,
+            _ => {}
+        }
+    }
+
     /// What the first of the unread `bytes` are. They count as read, except with [`Piece::NeedMore`] and [`Piece::End`]: the next call
     /// gets the bytes behind them. Between two calls that need more, `bytes` only grows.
     pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, Fault> {
@@ -85,22 +109,11 @@ impl Body {
         if bytes.is_empty() {
             return Ok(Piece::NeedMore);
         }
-        match &mut self.state {
+        match self.state {
             State::Done => Ok(Piece::End),
-            State::UntilClose => {
-                self.content += bytes.len() as u64;
-                Ok(Piece::Data(bytes.len()))
-            }
-            State::Length(left) | State::ChunkData(left) => {
-                let n = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= n as u64;
-                self.content += n as u64;
-                self.excess = self.excess.saturating_sub(n as u64);
-                match self.state {
-                    State::Length(0) => self.state = State::Done,
-                    State::ChunkData(0) => self.state = State::ChunkEnd,
-                    _ => {}
-                }
+            State::Length(_) | State::ChunkData(_) | State::UntilClose => {
+                let n = bytes.len().min(usize::try_from(self.ahead()).unwrap_or(usize::MAX));
+                self.pass(n as u64);
                 Ok(Piece::Data(n))
             }
             State::ChunkEnd => self.chunk_end(bytes),
@@ -200,6 +213,22 @@ mod tests {
             assert_eq!(read(Framing::UntilClose, b"abc", step), Ok((b"abc".to_vec(), false, 0)));
             assert_eq!(read(Framing::None, b"NEXT", step), Ok((vec![], true, 4)));
         }
+    }
+
+    #[test]
+    fn content_may_go_by_unseen() {
+        let mut body = Body::new(Framing::Length(10));
+        assert_eq!((body.next(b"abc"), body.ahead()), (Ok(Piece::Data(3)), 7));
+        body.pass(7);
+        assert!(body.is_done() && body.content() == 10 && body.ahead() == 0);
+        let mut body = Body::new(Framing::Chunked);
+        assert_eq!(body.ahead(), 0);
+        assert!(matches!(body.next(b"5\r\n"), Ok(Piece::Chunk { len: 3, .. })));
+        body.pass(5);
+        assert_eq!((body.ahead(), body.next(b"\r\n")), (0, Ok(Piece::ChunkEnd)));
+        let mut body = Body::new(Framing::UntilClose);
+        body.pass(1 << 40);
+        assert_eq!((body.ahead(), body.is_done(), body.content()), (u64::MAX, false, 1 << 40));
     }
 
     #[test]

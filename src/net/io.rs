@@ -69,6 +69,8 @@ pub enum Interest {
 /// The world of one worker.
 pub trait Io {
     type Stream;
+    /// A pipe between two streams.
+    type Pipe;
 
     /// The clocks. Read once per wait.
     fn now(&mut self) -> Now;
@@ -99,6 +101,15 @@ pub trait Io {
     fn recv(&mut self, stream: &mut Self::Stream, into: &mut [u8]) -> io::Result<usize>;
 
     fn send(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+
+    /// A large pipe, empty.
+    fn pipe(&mut self) -> io::Result<Self::Pipe>;
+
+    /// Moves at most `most` received bytes into the pipe; 0 is the end of the stream. `WouldBlock`: nothing has come, or the pipe is full.
+    fn splice_in(&mut self, stream: &mut Self::Stream, pipe: &mut Self::Pipe, most: usize) -> io::Result<usize>;
+
+    /// Sends at most `most` bytes out of the pipe.
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, stream: &mut Self::Stream, most: usize) -> io::Result<usize>;
 
     /// Ends our half. Errors mean that the connection is gone, which reads will tell.
     fn end(&mut self, stream: &Self::Stream);

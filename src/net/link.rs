@@ -1,16 +1,24 @@
 //! A link: a socket, what is known of its readiness, and the flow it fills. Readiness is set and cleared here only.
 
-use crate::base::BufferPool;
-use crate::engine::{Flow, Side};
+use crate::base::Size;
+use crate::engine::Side;
 use crate::net::io::{Event, Interest, Io, Token};
+use crate::net::lane::{Filling, Lane, SPLICE_LEAST, Sent, Stock};
 use std::io::ErrorKind;
+
+/// A read that brings so much tells of more, where nothing else tells how much is to come.
+const BULK: usize = 16 * 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Link<S> {
+pub struct Link<S, P> {
     stream: S,
     /// What the socket filled in.
-    pub flow: Flow,
+    pub lane: Lane<P>,
+    /// The buffer that the next bytes deserve.
+    size: Size,
+    /// The last read brought much: more of it will come.
+    bulk: bool,
     side: Side,
     readable: bool,
     writable: bool,
@@ -31,12 +39,23 @@ enum Half {
     Ended,
 }
 
-impl<S> Link<S> {
-    /// A link that is watched like this. A socket just accepted can be written to; one that is being connected cannot.
-    pub fn new(stream: S, watched: Interest, writable: bool) -> Link<S> {
+impl<S, P> Link<S, P> {
+    /// To a client that was just accepted: it can be written to, and sends little until it has shown otherwise.
+    pub fn accepted(stream: S) -> Self {
+        Link::new(stream, Size::Small, Interest::Read, true)
+    }
+
+    /// To a server that is being connected.
+    pub fn dialed(stream: S) -> Self {
+        Link::new(stream, Size::Large, Interest::Both, false)
+    }
+
+    fn new(stream: S, size: Size, watched: Interest, writable: bool) -> Self {
         Link {
             stream,
-            flow: Flow::default(),
+            lane: Lane::default(),
+            size,
+            bulk: false,
             side: Side::Open,
             readable: false,
             writable,
@@ -48,7 +67,7 @@ impl<S> Link<S> {
     }
 
     /// Begins to watch the socket.
-    pub fn watch<I: Io<Stream = S>>(&mut self, io: &mut I, token: Token) -> std::io::Result<()> {
+    pub fn watch<I: Io<Stream = S, Pipe = P>>(&mut self, io: &mut I, token: Token) -> std::io::Result<()> {
         io.watch(&mut self.stream, token, self.watched)
     }
 
@@ -68,7 +87,7 @@ impl<S> Link<S> {
         self.side
     }
 
-    /// May there be more to read?
+    /// May there be more to read, as far as the socket goes?
     pub fn is_readable(&self) -> bool {
         self.readable && self.side == Side::Open
     }
@@ -81,25 +100,54 @@ impl<S> Link<S> {
         self.stream
     }
 
-    /// Reads until the socket is drained or the flow is full. A read shorter than its room means drained, unless an end was announced.
-    /// (Not so at a TCP urgent mark: who sends out-of-band data waits for the next event.)
-    pub fn fill<I: Io<Stream = S>>(&mut self, io: &mut I, pool: &mut BufferPool) {
-        while self.is_readable() {
-            let room = self.flow.room(pool);
-            if room.is_empty() {
-                return;
-            }
-            let asked = room.len();
-            match io.recv(&mut self.stream, room) {
-                Ok(0) => self.end_of_stream(),
-                Ok(n) => {
-                    self.flow.filled(n);
-                    self.readable = n == asked || self.hangup;
+    /// Reads until the socket is drained, the flow is full, or `budget` bytes have come; returns how many have. A read shorter than
+    /// its room means drained, unless an end was announced. (Not so at a TCP urgent mark: who sends out-of-band data waits for the
+    /// next event. And not so with splice, which stops for reasons of its own.)
+    pub fn fill<I: Io<Stream = S, Pipe = P>>(&mut self, io: &mut I, stock: &mut Stock<P>, budget: usize) -> usize {
+        let mut taken = 0;
+        while taken < budget && self.is_readable() && self.lane.flow.piped() == 0 {
+            let result = match self.passes_by().then(|| self.lane.pass_by(&mut self.stream, io, stock)) {
+                Some(Filling::Got(result)) => result.inspect(|n| self.passed(*n)),
+                Some(Filling::NoPipe) | None => {
+                    let room = self.lane.flow.room(&mut stock.buffers, self.size);
+                    if room.is_empty() {
+                        return taken;
+                    }
+                    let asked = room.len();
+                    io.recv(&mut self.stream, room).inspect(|n| self.filled(*n, asked))
                 }
+            };
+            match result {
+                Ok(0) => self.end_of_stream(),
+                Ok(n) => taken += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => self.side = Side::Broken,
             }
+        }
+        taken
+    }
+
+    /// Is what comes next worth a pipe? Where its length is not known, only if it has come in bulk lately.
+    fn passes_by(&self) -> bool {
+        let n = self.lane.flow.may_pass_by();
+        n >= SPLICE_LEAST && (n < u32::MAX as usize || self.bulk)
+    }
+
+    fn passed(&mut self, n: usize) {
+        self.bulk = n >= BULK;
+        if n >= SPLICE_LEAST {
+            // The next message may be as long: the less of it is copied before the pipe, the better.
+            self.size = Size::Small;
+        }
+    }
+
+    fn filled(&mut self, n: usize, asked: usize) {
+        self.lane.flow.filled(n);
+        self.bulk = n >= BULK;
+        self.readable = n == asked || self.hangup;
+        if n == asked {
+            self.size = Size::Large;
         }
     }
 
@@ -108,17 +156,13 @@ impl<S> Link<S> {
         self.side = if self.mute { Side::Broken } else { Side::Ended };
     }
 
-    /// Sends what `flow` has ready, as far as the socket takes it, and ends our half if that was wanted.
+    /// Sends what the lane has ready, as far as the socket takes it, and ends our half if that was wanted.
     /// Returns true if the half was ended just now.
-    pub fn flush<I: Io<Stream = S>>(&mut self, io: &mut I, flow: &mut Flow, token: Token) -> bool {
-        while !flow.drained() && self.writable && !self.mute && self.half != Half::Ended {
-            let ready = flow.ready();
-            let asked = ready.len();
-            match io.send(&mut self.stream, ready) {
-                Ok(n) => {
-                    flow.sent(n);
-                    self.writable = n == asked;
-                }
+    pub fn flush<I: Io<Stream = S, Pipe = P>>(&mut self, io: &mut I, lane: &mut Lane<P>, token: Token) -> bool {
+        while !lane.flow.drained() && self.writable && !self.mute && self.half != Half::Ended {
+            match lane.send(&mut self.stream, io) {
+                Ok(Sent::All) => {}
+                Ok(Sent::Part) => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
@@ -128,13 +172,13 @@ impl<S> Link<S> {
                 }
             }
         }
-        if !flow.drained() && !self.writable && !self.mute && self.watched == Interest::Read {
+        if !lane.flow.drained() && !self.writable && !self.mute && self.watched == Interest::Read {
             self.watched = Interest::Both;
             if io.rewatch(&mut self.stream, token, Interest::Both).is_err() {
                 self.side = Side::Broken;
             }
         }
-        let ends = self.half == Half::Ending && flow.drained();
+        let ends = self.half == Half::Ending && lane.flow.drained();
         if ends {
             self.half = Half::Ended;
             io.end(&self.stream);
@@ -159,7 +203,7 @@ impl<S> Link<S> {
     }
 
     /// Is the socket certainly drained, open and in order? Looks once where it is not known.
-    pub fn is_quiet<I: Io<Stream = S>>(&mut self, io: &mut I) -> bool {
+    pub fn is_quiet<I: Io<Stream = S, Pipe = P>>(&mut self, io: &mut I) -> bool {
         if self.is_readable() {
             let mut probe = [0];
             let drained =

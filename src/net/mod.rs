@@ -4,6 +4,7 @@
 //! the real one is [`sys::Sys`] on mio, tests bring their own.
 
 pub mod io;
+pub mod lane;
 pub mod link;
 pub mod listen;
 mod memory;

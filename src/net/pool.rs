@@ -82,6 +82,11 @@ impl IdlePool {
         self.expire(Micros::MAX, expired);
     }
 
+    /// Lets go of the room that only a burst needed.
+    pub fn shrink(&mut self) {
+        self.servers.iter_mut().for_each(VecDeque::shrink_to_fit);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -4,9 +4,12 @@ use crate::base::{Address, Micros, Now, Peer};
 use crate::net::io::{Event, Interest, Io, Token};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 use socket2::SockRef;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +28,17 @@ pub enum Listener {
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// What a pipe should hold. Where the system allows less to this user, less must do, but not less than a pipe usually holds.
+const PIPE: usize = 1 << 20;
+const PIPE_LEAST: usize = 64 * 1024;
+
+/// Both ends of a pipe.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
 }
 
 /// One worker's epoll instance with its listeners.
@@ -58,6 +72,15 @@ impl Sys {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Stream {
     fn source(&mut self) -> &mut dyn Source {
         match self {
@@ -76,6 +99,7 @@ fn interest(interest: Interest) -> mio::Interest {
 
 impl Io for Sys {
     type Stream = Stream;
+    type Pipe = Pipe;
 
     fn now(&mut self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -104,9 +128,8 @@ impl Io for Sys {
     fn accept(&mut self, listener: u32) -> io::Result<(Stream, Peer)> {
         match self.listeners.get(listener as usize) {
             Some(Listener::Tcp(listener)) => {
+                // Without delay because its listener is.
                 let (stream, address) = listener.accept()?;
-                // Without it the first answer may work, the next one stall; a socket that refuses is dead anyway.
-                let _ = stream.set_nodelay(true);
                 Ok((Stream::Tcp(stream), Peer::Ip(address)))
             }
             Some(Listener::Unix(listener)) => Ok((Stream::Unix(listener.accept()?.0), Peer::Unix)),
@@ -146,17 +169,28 @@ impl Io for Sys {
     }
 
     fn recv(&mut self, stream: &mut Stream, into: &mut [u8]) -> io::Result<usize> {
-        match stream {
-            Stream::Tcp(stream) => stream.read(into),
-            Stream::Unix(stream) => stream.read(into),
-        }
+        Ok(recv(stream, into, RecvFlags::empty())?.0)
     }
 
     fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-        match stream {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
+        Ok(send(stream, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn pipe(&mut self) -> io::Result<Pipe> {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        // Over the system's limit for this user a pipe gets a page or two, and cannot be made larger.
+        if fcntl_setpipe_size(&write, PIPE).is_err() && fcntl_getpipe_size(&write)? < PIPE_LEAST {
+            return Err(io::ErrorKind::QuotaExceeded.into());
         }
+        Ok(Pipe { read, write })
+    }
+
+    fn splice_in(&mut self, stream: &mut Stream, pipe: &mut Pipe, most: usize) -> io::Result<usize> {
+        Ok(splice(stream, None, &pipe.write, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?)
+    }
+
+    fn splice_out(&mut self, pipe: &mut Pipe, stream: &mut Stream, most: usize) -> io::Result<usize> {
+        Ok(splice(&pipe.read, None, stream, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?)
     }
 
     fn end(&mut self, stream: &Stream) {

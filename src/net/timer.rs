@@ -6,7 +6,6 @@
 //! re-arm breaks.)
 
 use crate::base::Micros;
-use crate::net::io::Token;
 
 /// A tick is 2^16 microseconds, about 66 ms.
 const TICK_BITS: u32 = 16;
@@ -22,11 +21,12 @@ pub struct Wheel {
     tick: u64,
 }
 
-/// Who wanted to be woken, and when.
+/// Which session wanted to be woken, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub at: Micros,
-    pub token: Token,
+    pub slot: u32,
+    pub generation: u32,
 }
 
 impl Wheel {
@@ -61,6 +61,11 @@ impl Wheel {
         early.into_iter().for_each(|entry| self.insert(entry));
     }
 
+    /// Lets go of the room that only a burst needed.
+    pub fn shrink(&mut self) {
+        self.slots.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// The moment at which [`Wheel::expire`] has something to look at.
     pub fn next(&self) -> Option<Micros> {
         let start = self.tick as usize % SLOTS;
@@ -87,7 +92,7 @@ mod tests {
     use crate::base::time::SECOND;
 
     fn entry(at: Micros) -> Entry {
-        Entry { at, token: Token::Session { slot: at as u32, generation: 0 } }
+        Entry { at, slot: at as u32, generation: 0 }
     }
 
     #[test]

@@ -2,23 +2,27 @@
 
 use crate::base::Micros;
 use crate::engine::{Again, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
-use crate::net::io::{Interest, Io, Token};
+use crate::net::io::{Io, Token};
 use crate::net::link::Link;
 use crate::net::pool::Idle;
 use crate::net::share::Place;
+use crate::net::timer::Entry;
 use crate::net::worker::{Attached, NEVER, Slot, Upstream, Worker, dial_error};
 
-/// Calls of the app in one turn, before others get theirs. With a buffer filled for each, they are a turn's byte budget as well.
+/// Calls of the app in one turn, before others get theirs.
 const MAX_CALLS: usize = 16;
+/// Bytes read in one turn, about.
+const BUDGET: usize = 1 << 20;
 
 impl<A: App, I: Io> Worker<A, I> {
     pub(super) fn turn(&mut self, slot: u32, expired: bool) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.queued = false;
-        if session.linger != NEVER {
+        if session.lingers {
             return self.linger(slot, expired);
         }
-        self.fill(slot);
+        let mut budget = BUDGET;
+        self.fill(slot, &mut budget);
         let mut expired = expired;
         for _ in 0..MAX_CALLS {
             let effects = self.advance(slot, expired);
@@ -31,13 +35,16 @@ impl<A: App, I: Io> Worker<A, I> {
             let again = match effects.again {
                 Again::No => false,
                 Again::DownSent => self.down(slot).drained(),
-                Again::UpSent => self.sessions[slot as usize].client.flow.drained(),
+                Again::UpSent => self.sessions[slot as usize].client.lane.flow.drained(),
             };
             if !(again || decided || news) {
                 if !self.has_more(slot) {
                     return self.rest(slot);
                 }
-                self.fill(slot);
+                if budget == 0 {
+                    break;
+                }
+                self.fill(slot, &mut budget);
             }
         }
         self.rest(slot);
@@ -51,46 +58,48 @@ impl<A: App, I: Io> Worker<A, I> {
     fn down(&self, slot: u32) -> &Flow {
         let session = &self.sessions[slot as usize];
         match session.uplink {
-            Attached::To(upstream) => &self.upstreams[upstream as usize].link.flow,
-            _ => &session.reply,
+            Attached::To(upstream) => &self.upstreams[upstream as usize].link.lane.flow,
+            _ => &session.reply.flow,
         }
     }
 
-    fn fill(&mut self, slot: u32) {
+    /// Reads from both sockets, and takes what came from the budget.
+    fn fill(&mut self, slot: u32, budget: &mut usize) {
         let session = &mut self.sessions[slot as usize];
-        session.client.fill(&mut self.io, &mut self.buffers);
+        let mut taken = session.client.fill(&mut self.io, &mut self.stock, *budget);
         if let Attached::To(upstream) = session.uplink {
             let upstream = &mut self.upstreams[upstream as usize];
             if upstream.connected {
-                upstream.link.fill(&mut self.io, &mut self.buffers);
+                taken += upstream.link.fill(&mut self.io, &mut self.stock, *budget);
             }
         }
+        *budget = budget.saturating_sub(taken);
     }
 
     fn advance(&mut self, slot: u32, expired: bool) -> Effects {
         let session = &mut self.sessions[slot as usize];
         let (uplink, down) = match session.uplink {
-            Attached::None => (Uplink::None, &mut session.reply),
-            Attached::Failed(error) => (Uplink::Failed(error), &mut session.reply),
+            Attached::None => (Uplink::None, &mut session.reply.flow),
+            Attached::Failed(error) => (Uplink::Failed(error), &mut session.reply.flow),
             Attached::To(upstream) => {
                 let upstream = &mut self.upstreams[upstream as usize];
                 let fact = match upstream.connected {
                     true => Uplink::Linked { reused: upstream.reused, side: upstream.link.side() },
                     false => Uplink::Dialing,
                 };
-                (fact, &mut upstream.link.flow)
+                (fact, &mut upstream.link.lane.flow)
             }
         };
         let client = session.client.side();
         let mut turn = Turn {
             now: self.now,
-            up: &mut session.client.flow,
+            up: &mut session.client.lane.flow,
             down,
             client,
             uplink,
             expired,
             drain: self.drain,
-            pool: &mut self.buffers,
+            pool: &mut self.stock.buffers,
             log: &mut *self.log,
             effects: Effects::default(),
         };
@@ -114,7 +123,7 @@ impl<A: App, I: Io> Worker<A, I> {
             }
             Wish::Dial { server, fresh } => {
                 self.detach(slot);
-                self.sessions[slot as usize].reply.clear();
+                self.sessions[slot as usize].reply.clear(&mut self.stock);
                 self.dial(slot, server, fresh)
             }
         }
@@ -128,9 +137,9 @@ impl<A: App, I: Io> Worker<A, I> {
             return None;
         };
         session.uplink = Attached::None;
-        debug_assert!(session.reply.is_empty());
-        session.reply.rest(&mut self.buffers);
-        session.reply = std::mem::take(&mut self.upstreams[upstream as usize].link.flow);
+        debug_assert!(session.reply.flow.is_empty());
+        session.reply.rest(&mut self.stock);
+        session.reply = std::mem::take(&mut self.upstreams[upstream as usize].link.lane);
         Some(upstream)
     }
 
@@ -186,7 +195,7 @@ impl<A: App, I: Io> Worker<A, I> {
             Err(error) => return Attached::Failed(dial_error(&error)),
         };
         let generation = self.next_generation();
-        let mut link = Link::new(stream, Interest::Both, false);
+        let mut link = Link::dialed(stream);
         let entry = self.upstreams.vacant_entry();
         let key = entry.key() as u32;
         if link.watch(&mut self.io, Token::Uplink { slot: key, generation }).is_err() {
@@ -214,9 +223,9 @@ impl<A: App, I: Io> Worker<A, I> {
                 }
                 if *connected {
                     let token = Token::Uplink { slot: key, generation: *generation };
-                    news |= link.flush(&mut self.io, &mut session.client.flow, token);
+                    news |= link.flush(&mut self.io, &mut session.client.lane, token);
                 }
-                news |= session.client.flush(&mut self.io, &mut link.flow, token);
+                news |= session.client.flush(&mut self.io, &mut link.lane, token);
             }
             _ => news |= session.client.flush(&mut self.io, &mut session.reply, token),
         }
@@ -231,10 +240,10 @@ impl<A: App, I: Io> Worker<A, I> {
             self.queue(slot, false);
         }
         let session = &mut self.sessions[slot as usize];
-        session.client.flow.rest(&mut self.buffers);
-        session.reply.rest(&mut self.buffers);
+        session.client.lane.rest(&mut self.stock);
+        session.reply.rest(&mut self.stock);
         if let Attached::To(key) = session.uplink {
-            self.upstreams[key as usize].link.flow.rest(&mut self.buffers);
+            self.upstreams[key as usize].link.lane.rest(&mut self.stock);
         }
         self.arm(slot);
     }
@@ -245,34 +254,35 @@ impl<A: App, I: Io> Worker<A, I> {
         let server = match session.uplink {
             Attached::To(key) => {
                 let Upstream { link, connected, .. } = &self.upstreams[key as usize];
-                *connected && link.is_readable() && link.flow.has_room()
+                *connected && link.is_readable() && link.lane.flow.has_room()
             }
             _ => false,
         };
-        server || (session.client.is_readable() && session.client.flow.has_room())
+        server || (session.client.is_readable() && session.client.lane.flow.has_room())
     }
 
     /// When the session must be woken.
     pub(super) fn deadline(&mut self, slot: u32) -> Micros {
         let session = &mut self.sessions[slot as usize];
-        if session.linger != NEVER {
-            return session.linger;
-        }
         let down = match session.uplink {
-            Attached::To(upstream) => &self.upstreams[upstream as usize].link.flow,
-            _ => &session.reply,
+            Attached::To(upstream) => &self.upstreams[upstream as usize].link.lane.flow,
+            _ => &session.reply.flow,
         };
-        self.app.deadline(&mut session.app, self.now, &session.client.flow, down).unwrap_or(NEVER)
+        self.app.deadline(&mut session.app, self.now, &session.client.lane.flow, down).unwrap_or(NEVER)
     }
 
     /// Makes sure that the session is woken by its deadline. Touches the wheel only if nothing wakes it earlier already.
     pub(super) fn arm(&mut self, slot: u32) {
-        let (at, token) = (self.deadline(slot), self.token(slot));
-        let session = &mut self.sessions[slot as usize];
-        if at < session.armed {
-            session.armed = at;
-            self.wheel.insert(crate::net::timer::Entry { at, token });
+        let at = self.deadline(slot);
+        if at < self.sessions[slot as usize].armed {
+            self.wake_at(slot, at);
         }
+    }
+
+    fn wake_at(&mut self, slot: u32, at: Micros) {
+        let session = &mut self.sessions[slot as usize];
+        session.armed = at;
+        self.wheel.insert(Entry { at, slot, generation: session.generation });
     }
 
     // ---- closing
@@ -280,7 +290,7 @@ impl<A: App, I: Io> Worker<A, I> {
     fn close(&mut self, slot: u32, close: Close) {
         self.detach(slot);
         let session = &mut self.sessions[slot as usize];
-        let quiet = !session.client.is_readable() && session.client.flow.is_empty();
+        let quiet = !session.client.is_readable() && session.client.lane.flow.is_empty();
         match close {
             Close::Reset => {
                 if let Some(session) = self.remove(slot) {
@@ -294,7 +304,9 @@ impl<A: App, I: Io> Worker<A, I> {
                 let session = &mut self.sessions[slot as usize];
                 session.client.end_when_sent();
                 session.client.flush(&mut self.io, &mut session.reply, token);
-                session.linger = self.now.mono + self.settings.linger;
+                let at = self.now.mono + self.settings.linger;
+                session.lingers = true;
+                self.wake_at(slot, at);
                 self.linger(slot, false);
             }
             _ => drop(self.remove(slot)),
@@ -305,27 +317,25 @@ impl<A: App, I: Io> Worker<A, I> {
     fn linger(&mut self, slot: u32, expired: bool) {
         let session = &mut self.sessions[slot as usize];
         if !expired && self.drain != Drain::Now {
-            session.client.flow.clear();
-            session.client.fill(&mut self.io, &mut self.buffers);
-            session.client.flow.clear();
-            session.client.flow.rest(&mut self.buffers);
-            session.reply.rest(&mut self.buffers);
+            session.client.lane.clear(&mut self.stock);
+            session.client.fill(&mut self.io, &mut self.stock, BUDGET);
+            session.client.lane.clear(&mut self.stock);
+            session.reply.rest(&mut self.stock);
             if session.client.side() == Side::Open {
                 if session.client.is_readable() {
                     self.queue(slot, false);
                 }
-                return self.arm(slot);
+                return;
             }
         }
         drop(self.remove(slot));
     }
 
-    fn remove(&mut self, slot: u32) -> Option<Slot<A, I::Stream>> {
+    fn remove(&mut self, slot: u32) -> Option<Slot<A, I>> {
         let mut session = self.sessions.try_remove(slot as usize)?;
         self.leave(Place::Here);
-        for flow in [&mut session.client.flow, &mut session.reply] {
-            flow.clear();
-            flow.rest(&mut self.buffers);
+        for lane in [&mut session.client.lane, &mut session.reply] {
+            lane.clear(&mut self.stock);
         }
         Some(session)
     }

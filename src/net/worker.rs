@@ -1,9 +1,10 @@
 //! The loop: wait, mark links ready, queue their sessions once, give each queued session one turn.
 
+use crate::base::buffer::HEADROOM;
 use crate::base::{Address, BufferPool, Micros, Now, Peer};
-use crate::engine::flow::HEADROOM;
-use crate::engine::{AccessLog, App, DialError, Drain, Flow, ServerId};
-use crate::net::io::{Event, GENERATIONS, Interest, Io, Token};
+use crate::engine::{AccessLog, App, DialError, Drain, ServerId};
+use crate::net::io::{Event, GENERATIONS, Io, Token};
+use crate::net::lane::{Lane, Pipes, Stock};
 use crate::net::link::Link;
 use crate::net::memory;
 use crate::net::pool::{Idle, IdlePool};
@@ -31,6 +32,9 @@ const ROOM_PAUSE: Micros = 100_000;
 const SWEEP: Micros = 500_000;
 /// Unused buffers a worker keeps.
 const SPARE_BUFFERS: usize = 64;
+/// Bytes of a large buffer (see [`crate::net::lane`]), and how many a worker has at most.
+const LARGE: usize = HEADROOM + 144 * 1024;
+const MOST_LARGE: usize = 64;
 
 /// Limits of one worker.
 #[derive(Clone, Debug)]
@@ -92,24 +96,24 @@ impl Remote {
 }
 
 /// A client connection in the loop.
-pub(super) struct Slot<A: App, S> {
+pub(super) struct Slot<A: App, I: Io> {
     pub app: A::Session,
     /// Its flow is the session's up flow.
-    pub client: Link<S>,
+    pub client: Link<I::Stream, I::Pipe>,
     /// The down flow while no upstream link fills one: our own answers, and what a parked link left unsent.
-    pub reply: Flow,
+    pub reply: Lane<I::Pipe>,
     pub uplink: Attached,
     pub generation: u32,
     pub queued: bool,
-    /// When a closing connection is given up, or [`NEVER`] while it lives.
-    pub linger: Micros,
+    /// It is closing: what still comes is read and forgotten until `armed`.
+    pub lingers: bool,
     /// The earliest wheel entry that wakes this session, or [`NEVER`].
     pub armed: Micros,
 }
 
 /// Bytes of user memory that an idle client connection of this app costs, besides its entry in the wheel.
 pub fn session_size<A: App, I: Io>() -> usize {
-    size_of::<Slot<A, I::Stream>>()
+    size_of::<Slot<A, I>>()
 }
 
 /// A session's upstream link.
@@ -121,9 +125,9 @@ pub(super) enum Attached {
 }
 
 /// A connection to a server.
-pub(super) struct Upstream<S> {
+pub(super) struct Upstream<I: Io> {
     /// Its flow is the down flow of the session it serves.
-    pub link: Link<S>,
+    pub link: Link<I::Stream, I::Pipe>,
     pub server: ServerId,
     pub generation: u32,
     /// Whose it is; `None`: idle in the pool.
@@ -137,11 +141,11 @@ pub(super) struct Upstream<S> {
 pub struct Worker<A: App, I: Io> {
     pub(super) app: A,
     pub(super) io: I,
-    pub(super) sessions: Slab<Slot<A, I::Stream>>,
-    pub(super) upstreams: Slab<Upstream<I::Stream>>,
+    pub(super) sessions: Slab<Slot<A, I>>,
+    pub(super) upstreams: Slab<Upstream<I>>,
     pub(super) idle: IdlePool,
     pub(super) servers: Vec<Address>,
-    pub(super) buffers: BufferPool,
+    pub(super) stock: Stock<I::Pipe>,
     pub(super) wheel: Wheel,
     /// Sessions whose server spoke go first: they finish work, the others begin some.
     pub(super) first: VecDeque<u32>,
@@ -177,10 +181,11 @@ impl<A: App, I: Io> Worker<A, I> {
     ) -> Self {
         let now = io.now();
         let ready = vec![false; io.listeners() as usize];
+        let buffers = BufferPool::new(HEADROOM + settings.buffer, SPARE_BUFFERS).with_large(LARGE, MOST_LARGE);
         Worker {
             app,
             idle: IdlePool::new(servers.len(), settings.idle_per_server),
-            buffers: BufferPool::new(HEADROOM + settings.buffer, SPARE_BUFFERS),
+            stock: Stock { buffers, pipes: Pipes::default() },
             wheel: Wheel::new(now.mono),
             io,
             servers,
@@ -250,7 +255,7 @@ impl<A: App, I: Io> Worker<A, I> {
             // All places are taken. Where one becomes free elsewhere, nobody says so.
             until = until.min(self.now.mono + ROOM_PAUSE);
         }
-        if !self.idle.is_empty() || self.buffers.had_burst() {
+        if !self.idle.is_empty() || self.stock.buffers.had_burst() || self.stock.pipes.wants_sweep() {
             until = until.min(self.next_sweep);
         }
         (until != NEVER).then(|| until.saturating_sub(self.now.mono))
@@ -333,11 +338,12 @@ impl<A: App, I: Io> Worker<A, I> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(self.now.mono, &mut due);
         for entry in due.drain(..) {
-            let Token::Session { slot, generation } = entry.token else { continue };
+            let Entry { slot, generation, .. } = entry;
             match self.sessions.get_mut(slot as usize) {
                 Some(session) if session.generation == generation && session.armed == entry.at => {
                     session.armed = NEVER;
-                    if self.deadline(slot) <= self.now.mono { self.turn(slot, true) } else { self.arm(slot) }
+                    let due = session.lingers || self.deadline(slot) <= self.now.mono;
+                    if due { self.turn(slot, true) } else { self.arm(slot) }
                 }
                 _ => {}
             }
@@ -350,7 +356,9 @@ impl<A: App, I: Io> Worker<A, I> {
             self.next_sweep = self.now.mono + SWEEP;
             self.idle.expire(self.now.mono, &mut self.expired);
             self.drop_expired();
-            if self.buffers.burst_is_over() {
+            self.stock.pipes.sweep();
+            if self.stock.buffers.burst_is_over() {
+                self.shrink();
                 memory::give_back();
             }
         }
@@ -359,6 +367,16 @@ impl<A: App, I: Io> Worker<A, I> {
             self.obey(Command::Stop);
             self.run_queue();
         }
+    }
+
+    /// Lets go of the room that only a burst needed.
+    fn shrink(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.upstreams.shrink_to_fit();
+        self.idle.shrink();
+        self.wheel.shrink();
+        self.first.shrink_to(LOT);
+        self.second.shrink_to(LOT);
     }
 
     fn drop_expired(&mut self) {
@@ -442,7 +460,7 @@ impl<A: App, I: Io> Worker<A, I> {
     fn open(&mut self, stream: I::Stream, peer: Peer) {
         let app = self.app.open(peer, self.now);
         let generation = self.next_generation();
-        let mut client = Link::new(stream, Interest::Read, true);
+        let mut client = Link::accepted(stream);
         let entry = self.sessions.vacant_entry();
         let slot = entry.key() as u32;
         if let Err(error) = client.watch(&mut self.io, Token::Session { slot, generation }) {
@@ -453,13 +471,16 @@ impl<A: App, I: Io> Worker<A, I> {
         entry.insert(Slot {
             app,
             client,
-            reply: Flow::default(),
+            reply: Lane::default(),
             uplink: Attached::None,
             generation,
             queued: false,
-            linger: NEVER,
+            lingers: false,
             armed: NEVER,
         });
+        // Under load the request is mostly here already: it needs no event of its own.
+        self.sessions[slot as usize].client.look();
+        self.queue(slot, false);
         self.arm(slot);
     }
 
@@ -518,6 +539,7 @@ pub(super) fn dial_error(error: &io::Error) -> DialError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Flow;
     use crate::engine::{AccessRecord, Close, Turn};
     use crate::net::sys::{Stream, Sys};
     use mio::net::UnixStream;

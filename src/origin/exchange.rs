@@ -1,6 +1,6 @@
 //! One request and its answer, from the judged head to the line in the access log.
 
-use crate::base::{BufferPool, Now, Peer};
+use crate::base::{BufferPool, Now, Peer, Size};
 use crate::engine::record::Part;
 use crate::engine::{AccessRecord, CloseReason, Flow};
 use crate::http1::{Body, Fault, Framing, Known, Piece, RequestHead};
@@ -151,7 +151,7 @@ impl<F> Exchange<F> {
             }
         }
         while let Some(sending) = &mut self.file {
-            let room = down.room(pool);
+            let room = down.room(pool, Size::Large);
             let left = usize::try_from(sending.end - sending.offset).unwrap_or(usize::MAX);
             let most = room.len().min(left);
             if most == 0 {

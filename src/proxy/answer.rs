@@ -175,7 +175,7 @@ impl Exchange {
         let side = server_side(turn);
         if self.cycle.response == Half::Body {
             let before = turn.down.ready().len();
-            let relayed = relay(&mut self.response, turn.down, self.chunks, &mut shop.scratch, &mut 0);
+            let relayed = relay(&mut self.response, turn.down, self.chunks, u64::MAX, &mut shop.scratch, &mut 0);
             self.record.bytes_down += (turn.down.ready().len() - before) as u64;
             if let Err(fault) = relayed {
                 return self.fail(Failure::of_response_body(fault), shop, turn);

@@ -144,6 +144,7 @@ impl Exchange {
 
     /// One step: facts in, judgement, wishes out.
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.count_unseen(turn);
         if turn.drain == Drain::Now && !matches!(self.stage, Stage::Over(_)) {
             self.end_now(CloseReason::Drained, Close::Reset, turn);
         } else if turn.expired && self.watched == self.look(turn.up, turn.down) {
@@ -164,6 +165,16 @@ impl Exchange {
         self.close_if_over(turn);
     }
 
+    /// Content that passed by the buffers counts before anything else is judged.
+    fn count_unseen(&mut self, turn: &mut Turn<'_>) {
+        let (up, down) = (turn.up.take_unseen(), turn.down.take_unseen());
+        self.request.pass(up);
+        self.response.pass(down);
+        self.record.bytes_up += up;
+        self.record.bytes_down += down;
+        self.expects &= up == 0;
+    }
+
     fn close_if_over(&mut self, turn: &mut Turn<'_>) {
         match self.stage {
             Stage::Delivering(_) if turn.client == Side::Broken => {
@@ -175,7 +186,7 @@ impl Exchange {
         }
         if let Stage::Over(_) = self.stage {
             self.record.total = self.record.wait_head + (turn.now.mono - self.judged);
-            self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
+            self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.unsent());
             self.record.head_down =
                 self.record.head_down.min(u32::try_from(self.record.bytes_down).unwrap_or(u32::MAX));
             turn.log.record(&self.record);
@@ -209,7 +220,8 @@ impl Exchange {
     fn take_request(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         if self.cycle.request == Half::Body {
             let before = self.record.bytes_up;
-            let relayed = relay(&mut self.request, turn.up, Chunks::Keep, &mut shop.scratch, &mut self.record.bytes_up);
+            let (most, taken) = (shop.settings.max_body, &mut self.record.bytes_up);
+            let relayed = relay(&mut self.request, turn.up, Chunks::Keep, most, &mut shop.scratch, taken);
             self.expects &= self.record.bytes_up == before;
             if let Err(fault) = relayed {
                 return self.fail(Failure::of_request_body(fault), shop, turn);
@@ -243,7 +255,7 @@ impl Exchange {
         if self.record.end == CloseReason::Done {
             self.record.end = reason;
         }
-        self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.ready().len() as u64);
+        self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.unsent());
         if self.record.bytes_down == 0 {
             // The answer was made, but none of it was sent.
             (self.record.status, self.record.head_down) = (0, 0);
@@ -323,11 +335,12 @@ impl Exchange {
 
     /// Bytes without messages, both ways, until both sides have ended.
     fn tunnel(&mut self, turn: &mut Turn<'_>) {
-        let (up, down) = (turn.up.raw().len(), turn.down.raw().len());
-        turn.up.pass(up);
-        turn.down.pass(down);
-        self.record.bytes_up += up as u64;
-        self.record.bytes_down += down as u64;
+        for (flow, bytes) in [(&mut *turn.up, &mut self.record.bytes_up), (turn.down, &mut self.record.bytes_down)] {
+            let seen = flow.raw().len();
+            flow.pass(seen);
+            flow.grant(u64::MAX);
+            *bytes += seen as u64;
+        }
         let server = match turn.uplink {
             Uplink::Linked { side, .. } => side,
             _ => Side::Broken,

@@ -12,11 +12,13 @@ pub enum Chunks {
     Strip,
 }
 
-/// Judges all that has come, and adds to `taken` the received bytes that were taken in. The body tells whether it is done.
+/// Judges all that has come, and adds to `taken` the received bytes that were taken in. The body tells whether it is done. Content that
+/// comes next, but for what would make it longer than `most`, may pass by the buffer.
 pub fn relay(
     body: &mut Body,
     flow: &mut Flow,
     chunks: Chunks,
+    most: u64,
     scratch: &mut Vec<u8>,
     taken: &mut u64,
 ) -> Result<(), Fault> {
@@ -25,6 +27,7 @@ pub fn relay(
             Piece::End => return Ok(()),
             Piece::NeedMore => {
                 make_room(flow);
+                flow.grant(body.ahead().min(most.saturating_sub(body.content())));
                 return Ok(());
             }
             Piece::Data(n) => {
@@ -63,16 +66,16 @@ fn make_room(flow: &mut Flow) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::BufferPool;
+    use crate::base::{BufferPool, Size};
     use crate::http1::Framing;
 
     fn relayed(input: &[u8], step: usize, chunks: Chunks) -> Result<(String, bool, String), Fault> {
         let (mut pool, mut flow, mut scratch) = (BufferPool::new(1024 + 4096, 1), Flow::default(), Vec::new());
         let (mut body, mut out) = (Body::new(Framing::Chunked), Vec::new());
         for part in input.chunks(step) {
-            flow.room(&mut pool)[..part.len()].copy_from_slice(part);
+            flow.room(&mut pool, Size::Small)[..part.len()].copy_from_slice(part);
             flow.filled(part.len());
-            relay(&mut body, &mut flow, chunks, &mut scratch, &mut 0)?;
+            relay(&mut body, &mut flow, chunks, u64::MAX, &mut scratch, &mut 0)?;
             out.extend_from_slice(flow.ready());
             flow.sent(flow.ready().len());
         }
@@ -90,5 +93,32 @@ mod tests {
             let stripped = relayed(input, step, Chunks::Strip).unwrap();
             assert_eq!(stripped, ("hello0123456789".to_owned(), true, "NEXT".to_owned()), "{step}");
         }
+    }
+
+    #[test]
+    fn what_passes_by_is_counted_and_bounded() {
+        let (mut pool, mut flow, mut taken) = (BufferPool::new(1024 + 64, 1), Flow::default(), 0);
+        let mut body = Body::new(Framing::Length(100));
+        let mut step = |flow: &mut Flow, most| {
+            let unseen = flow.take_unseen();
+            body.pass(unseen);
+            taken += unseen;
+            relay(&mut body, flow, Chunks::Keep, most, &mut Vec::new(), &mut taken)
+        };
+        flow.room(&mut pool, Size::Small)[..10].copy_from_slice(b"0123456789");
+        flow.filled(10);
+        step(&mut flow, 50).unwrap();
+        assert_eq!(flow.may_pass_by(), 0, "ten bytes must be sent first");
+        flow.sent(10);
+        assert_eq!(flow.may_pass_by(), 40, "a body of more than 50 must be seen");
+        flow.passed_by(40);
+        assert!(!flow.drained() && flow.unsent() == 40);
+        step(&mut flow, 100).unwrap();
+        flow.sent_piped(40);
+        assert_eq!((flow.drained(), flow.may_pass_by(), flow.given()), (true, 50, 50));
+        flow.passed_by(50);
+        step(&mut flow, 100).unwrap();
+        assert!(body.is_done());
+        assert_eq!((taken, flow.may_pass_by()), (100, 0));
     }
 }

@@ -23,7 +23,6 @@ pub struct Session {
     served: u32,
     /// Empty lines that came before the request line.
     blank: u8,
-    scan: HeadScan,
     state: State,
 }
 
@@ -31,14 +30,14 @@ enum State {
     /// Awaits the first byte of a request.
     Idle,
     /// Awaits the end of its head.
-    Head,
+    Head(HeadScan),
     /// An exchange is on its way.
     Busy(Box<Exchange>),
 }
 
 impl Session {
     pub(super) fn new(peer: Peer, now: Now) -> Session {
-        Session { peer, since: now.mono, served: 0, blank: 0, scan: HeadScan::default(), state: State::Idle }
+        Session { peer, since: now.mono, served: 0, blank: 0, state: State::Idle }
     }
 
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
@@ -65,7 +64,7 @@ impl Session {
         match &mut self.state {
             State::Idle if self.served == 0 => self.since + settings.client_head,
             State::Idle => self.since + settings.client_idle,
-            State::Head => self.since + settings.client_head,
+            State::Head(_) => self.since + settings.client_head,
             State::Busy(exchange) => exchange.deadline(settings, now, up, down),
         }
     }
@@ -79,15 +78,15 @@ impl Session {
                 return self.stay_idle(turn);
             }
             self.blank = 0;
-            self.state = State::Head;
+            self.state = State::Head(HeadScan::default());
             self.since = turn.now.mono;
-            self.scan = HeadScan::default();
         }
+        let State::Head(scan) = &mut self.state else { return };
         let limits = &shop.settings.request;
         let raw = turn.up.raw();
-        match self.scan.end(raw) {
+        match scan.end(raw) {
             Ok(Some(len)) if len <= limits.head => self.begin(len, shop, turn),
-            Ok(None) if self.scan.in_first_line() && target_len(raw) > limits.target => {
+            Ok(None) if scan.in_first_line() && target_len(raw) > limits.target => {
                 self.refuse(Fault::TargetTooLong, shop, turn);
             }
             Ok(None) if raw.len() < limits.head => self.await_more(shop, turn),

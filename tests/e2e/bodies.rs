@@ -2,7 +2,7 @@
 
 use crate::house::proxy;
 use crate::server::{Server, Then};
-use crate::wire::{Check, Framing, Pattern, get, pour};
+use crate::wire::{Check, End, Framing, Pattern, get, pour};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -227,4 +227,133 @@ fn fifty_clients_that_do_not_read_cost_little_more_than_one() {
     assert!(proxy.peak_mib() < MOST_MIB, "{} MiB", proxy.peak_mib());
     drop(clients);
     crate::house::eventually("all is given back", || (proxy.open_files() < 20).then_some(()));
+}
+
+/// Answers with 64 MiB, and says when they are stuck.
+fn stuck(kind: &'static str) -> (Server, std::sync::mpsc::Receiver<u64>) {
+    let (tell, told) = channel();
+    let server = Server::start(move |visit| {
+        let length = 64 * MIB;
+        match kind {
+            "length" => visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")),
+            "chunk" => visit.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n")),
+            "close" => visit.send("HTTP/1.1 200 OK\r\n\r\n"),
+            _ => visit.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+        };
+        let sent = pour(&mut visit.wire.socket, 7, length, STALLED, &mut |sent| tell.send(sent).is_ok());
+        match kind {
+            _ if sent.is_err() => Then::Close,
+            "length" => Then::Next,
+            "chunk" => visit.send("\r\n0\r\n\r\n"),
+            _ => Then::Close,
+        }
+    });
+    (server, told)
+}
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+
+#[test]
+fn much_content_goes_through_a_pipe_and_arrives_whole() {
+    for kind in ["length", "chunk", "close", "tunnel"] {
+        let (server, told) = stuck(kind);
+        let mut proxy = proxy(&[&server], "");
+        let before = proxy.pipe_ends();
+        let mut client = proxy.client();
+        client.send(if kind == "tunnel" { UPGRADE.to_owned() } else { get("/") });
+        told.recv().unwrap();
+        assert_eq!(proxy.pipe_ends(), before + 2, "{kind}: content waits in a pipe");
+        let mut check = Check::new(7);
+        if kind == "tunnel" {
+            client.head().unwrap();
+            let (came, _) = client.rest();
+            check.take(&came);
+        } else {
+            client.answer_into(false, &mut |bytes| check.take(bytes)).unwrap();
+        }
+        assert_eq!(check.length, 64 * MIB, "{kind}");
+        // A pipe that nobody needs is closed.
+        crate::house::eventually("the pipe is closed", || (proxy.pipe_ends() == before).then_some(()));
+        drop(client);
+        proxy.stop();
+        let down = proxy.log(1)[0].bytes("down");
+        assert!((64 * MIB..64 * MIB + 300).contains(&down), "{kind}: {down} bytes logged");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_a_pipe_full_leaves_nothing_to_the_next() {
+    let (server, told) = stuck("length");
+    let mut proxy = proxy(&[&server], "");
+    let before = proxy.pipe_ends();
+    let mut client = proxy.client();
+    client.send(get("/"));
+    told.recv().unwrap();
+    client.socket.reset();
+    drop(client);
+    crate::house::eventually("the full pipe is closed", || (proxy.pipe_ends() == before).then_some(()));
+    let mut client = proxy.client();
+    client.send(get("/"));
+    let mut check = Check::new(7);
+    client.answer_into(false, &mut |bytes| check.take(bytes)).unwrap();
+    assert_eq!(check.length, 64 * MIB);
+    drop(client);
+    proxy.stop();
+    let ends: Vec<_> = proxy.log(2).iter().map(|line| line.end.clone()).collect();
+    assert_eq!(ends, ["client-reset", "done"]);
+}
+
+#[test]
+fn content_that_ends_in_a_pipe_too_early_is_cut() {
+    for kind in ["length", "chunk"] {
+        let server = Server::start(move |visit| {
+            let framing = if kind == "chunk" {
+                "Transfer-Encoding: chunked\r\n\r\n4000000"
+            } else {
+                "Content-Length: 67108864\r\n"
+            };
+            visit.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n"));
+            let _ = pour(&mut visit.wire.socket, 7, 20 * MIB, STALLED, &mut |_| true);
+            Then::Close
+        });
+        let mut proxy = proxy(&[&server], "");
+        let mut client = proxy.client();
+        client.send(get("/"));
+        let mut check = Check::new(7);
+        assert_eq!(client.answer_into(false, &mut |bytes| check.take(bytes)).unwrap_err(), End::Cut, "{kind}");
+        assert_eq!(check.length, 20 * MIB, "{kind}: what came has gone on");
+        drop(client);
+        proxy.stop();
+        assert_eq!(proxy.log(1)[0].end, "upstream-truncated", "{kind}");
+    }
+}
+
+#[test]
+fn a_chunk_over_the_limit_of_bodies_does_not_slip_by() {
+    let server = sink();
+    let mut proxy = proxy(&[&server], "--max-body 1m");
+    let mut client = proxy.client();
+    client.send("POST /7 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n800000\r\n");
+    let mut sender = client.socket.twin();
+    let sending = thread::spawn(move || pour(&mut sender, 7, 8 * MIB, STALLED, &mut |_| true));
+    assert_eq!(client.answer().status, 413);
+    drop(client);
+    let _ = sending.join().unwrap();
+    proxy.stop();
+    let line = &proxy.log(1)[0];
+    assert_eq!(line.end, "body-too-large");
+    assert!(line.bytes("up") < 2 * MIB, "{}", line.text);
+}
+
+#[test]
+fn where_no_pipe_can_be_had_content_is_copied() {
+    let server = source();
+    let proxy = proxy(&[&server], "");
+    let mut client = proxy.client();
+    assert_eq!(client.get("/length/1").status, 200);
+    proxy.limit_open_files(proxy.open_files() as u64);
+    let mut check = Check::new(20 * MIB);
+    client.send(get(&format!("/length/{}", 20 * MIB)));
+    client.answer_into(false, &mut |bytes| check.take(bytes)).unwrap();
+    assert_eq!(check.length, 20 * MIB);
 }

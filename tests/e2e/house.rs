@@ -316,6 +316,14 @@ impl Program {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Ends of pipes that it has open.
+    pub fn pipe_ends(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        // One that was closed meanwhile is none.
+        let target = |file: std::io::Result<fs::DirEntry>| fs::read_link(file.unwrap().path()).unwrap_or_default();
+        files.map(target).filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
+    }
+
     /// From now on it may have so many open files; what it has, it keeps.
     pub fn limit_open_files(&self, most: u64) {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };

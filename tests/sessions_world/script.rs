@@ -12,10 +12,21 @@ pub enum Mode {
     UpstreamBytes,
     /// All sockets take at most a few bytes at once.
     ShortSends,
+    /// Each byte alone, and content passes by the buffers wherever it may.
+    AroundBuffers,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 4] = [Mode::AsWritten, Mode::ClientBytes, Mode::UpstreamBytes, Mode::ShortSends];
+    pub const ALL: [Mode; 5] =
+        [Mode::AsWritten, Mode::ClientBytes, Mode::UpstreamBytes, Mode::ShortSends, Mode::AroundBuffers];
+
+    pub fn client_by_bytes(self) -> bool {
+        matches!(self, Mode::ClientBytes | Mode::AroundBuffers)
+    }
+
+    pub fn upstream_by_bytes(self) -> bool {
+        matches!(self, Mode::UpstreamBytes | Mode::AroundBuffers)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -23,6 +34,7 @@ impl Mode {
             Mode::ClientBytes => "client-bytes",
             Mode::UpstreamBytes => "upstream-bytes",
             Mode::ShortSends => "short-sends",
+            Mode::AroundBuffers => "around-buffers",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A socket in memory, and a link on it that behaves as `src/net/link.rs` does.
 
-use pilb::base::BufferPool;
+use pilb::base::{BufferPool, Size};
 use pilb::engine::{Flow, Side};
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 /// How a peer's stream ends, once its bytes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,11 +145,58 @@ enum Half {
     Ended,
 }
 
+/// A flow and its pipe, as in `src/net/lane.rs`.
+#[derive(Debug, Default)]
+pub struct Lane {
+    flow: Flow,
+    pipe: VecDeque<u8>,
+}
+
+impl Deref for Lane {
+    type Target = Flow;
+
+    fn deref(&self) -> &Flow {
+        &self.flow
+    }
+}
+
+impl DerefMut for Lane {
+    fn deref_mut(&mut self) -> &mut Flow {
+        &mut self.flow
+    }
+}
+
+impl Lane {
+    /// What the app has dropped is gone from the pipe as well.
+    fn forget(&mut self) {
+        if self.flow.piped() == 0 {
+            self.pipe.clear();
+        }
+    }
+
+    /// `None`: the connection is broken.
+    fn send(&mut self, sock: &mut Sock) -> Option<bool> {
+        self.forget();
+        if self.flow.piped() > 0 {
+            let n = sock.send(self.pipe.make_contiguous())?;
+            self.pipe.drain(..n);
+            self.flow.sent_piped(n);
+            return Some(self.pipe.is_empty());
+        }
+        let asked = self.flow.ready().len();
+        let n = sock.send(self.flow.ready())?;
+        self.flow.sent(n);
+        Some(n == asked)
+    }
+}
+
 /// A socket, its readiness, and the flow it fills.
 #[derive(Debug)]
 pub struct Link {
     pub sock: Sock,
-    pub flow: Flow,
+    pub flow: Lane,
+    /// Whatever may pass by the buffer does.
+    around: bool,
     side: Side,
     readable: bool,
     writable: bool,
@@ -158,10 +206,11 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(sock: Sock, writable: bool) -> Link {
+    pub fn new(sock: Sock, around: bool, writable: bool) -> Link {
         Link {
             sock,
-            flow: Flow::default(),
+            flow: Lane::default(),
+            around,
             side: Side::Open,
             readable: false,
             writable,
@@ -190,8 +239,23 @@ impl Link {
     }
 
     pub fn fill(&mut self, pool: &mut BufferPool) {
-        while self.is_readable() {
-            let room = self.flow.room(pool);
+        while self.is_readable() && self.flow.piped() == 0 {
+            let passes = self.flow.may_pass_by();
+            if self.around && passes > 0 {
+                self.flow.forget();
+                let mut piece = vec![0; passes.min(64)];
+                match self.sock.recv(&mut piece) {
+                    Recv::Bytes(0) => self.side = if self.mute { Side::Broken } else { Side::Ended },
+                    Recv::Bytes(n) => {
+                        self.flow.passed_by(n);
+                        self.flow.pipe.extend(&piece[..n]);
+                    }
+                    Recv::WouldBlock => self.readable = false,
+                    Recv::Error => self.side = Side::Broken,
+                }
+                continue;
+            }
+            let room = self.flow.room(pool, Size::Small);
             if room.is_empty() {
                 return;
             }
@@ -209,14 +273,10 @@ impl Link {
     }
 
     /// True if our half was ended just now.
-    pub fn flush(&mut self, flow: &mut Flow) -> bool {
+    pub fn flush(&mut self, flow: &mut Lane) -> bool {
         while !flow.drained() && self.writable && !self.mute && self.half != Half::Ended {
-            let asked = flow.ready().len();
-            match self.sock.send(flow.ready()) {
-                Some(n) => {
-                    flow.sent(n);
-                    self.writable = n == asked;
-                }
+            match flow.send(&mut self.sock) {
+                Some(all) => self.writable = all,
                 None => {
                     self.mute = true;
                     self.readable = true;

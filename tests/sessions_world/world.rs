@@ -2,10 +2,10 @@
 
 use super::script::Mode;
 use super::text::show;
-use super::wire::{End, Link, Ours, Sock};
+use super::wire::{End, Lane, Link, Ours, Sock};
+use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::base::{BufferPool, Micros, Now, Peer};
-use pilb::engine::flow::HEADROOM;
 use pilb::engine::{
     AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, Side, Turn, Uplink, Wish,
 };
@@ -102,7 +102,7 @@ impl Transcript {
 pub struct Client {
     session: Option<<Proxy as App>::Session>,
     pub link: Link,
-    reply: Flow,
+    reply: Lane,
     uplink: Attached,
     queued: bool,
     linger: Option<Micros>,
@@ -241,8 +241,8 @@ impl World {
             self.say(format!("client {client} connects"));
             self.clients[client] = Some(Client {
                 session: Some(self.app.open(peer, self.now)),
-                link: Link::new(Sock::new(usize::MAX, self.gulp()), true),
-                reply: Flow::default(),
+                link: Link::new(Sock::new(usize::MAX, self.gulp()), self.mode == Mode::AroundBuffers, true),
+                reply: Lane::default(),
                 uplink: Attached::None,
                 queued: false,
                 linger: None,
@@ -262,7 +262,7 @@ impl World {
 
     /// Bytes from a client. With `run` false the last ones wait for the next batch.
     pub fn client_sends(&mut self, client: usize, bytes: &[u8], run: bool) -> Checked {
-        let step = if self.mode == Mode::ClientBytes { 1 } else { bytes.len().max(1) };
+        let step = if self.mode.client_by_bytes() { 1 } else { bytes.len().max(1) };
         let count = bytes.len().div_ceil(step);
         for (i, part) in bytes.chunks(step).enumerate() {
             self.transcript.bytes(self.now.mono, format!("client {client} -> proxy:"), part);
@@ -276,7 +276,7 @@ impl World {
 
     /// Bytes from a server.
     pub fn upstream_sends(&mut self, conn: usize, bytes: &[u8], run: bool) -> Checked {
-        let step = if self.mode == Mode::UpstreamBytes { 1 } else { bytes.len().max(1) };
+        let step = if self.mode.upstream_by_bytes() { 1 } else { bytes.len().max(1) };
         let count = bytes.len().div_ceil(step);
         for (i, part) in bytes.chunks(step).enumerate() {
             self.transcript.bytes(self.now.mono, format!("upstream {} -> proxy:", self.name(conn)), part);
@@ -383,8 +383,8 @@ impl World {
                 && slot.linger.is_none()
                 && slot.uplink == Attached::None
                 && !slot.owes_record
-                && has_no_buffer(&slot.link.flow)
-                && has_no_buffer(&slot.reply)
+                && !slot.link.flow.has_buffer()
+                && !slot.reply.has_buffer()
         })
     }
 
@@ -496,7 +496,7 @@ impl World {
             let filled = answer.replace("{path}", path).replace("{length}", &path.len().to_string());
             conn.unsaid.extend(super::text::bytes(&filled).unwrap_or_default());
         }
-        let n = if self.mode == Mode::UpstreamBytes { conn.unsaid.len().min(1) } else { conn.unsaid.len() };
+        let n = if self.mode.upstream_by_bytes() { conn.unsaid.len().min(1) } else { conn.unsaid.len() };
         if n > 0 {
             let part: Vec<u8> = conn.unsaid.drain(..n).collect();
             conn.link.sock.deliver(&part);
@@ -754,7 +754,7 @@ impl World {
         self.conns.push(Conn {
             server,
             number,
-            link: Link::new(Sock::new(window, self.gulp()), false),
+            link: Link::new(Sock::new(window, self.gulp()), self.mode == Mode::AroundBuffers, false),
             session: Some(client),
             connected: false,
             reused: false,
@@ -914,7 +914,7 @@ impl World {
                 return Err(format!("a flow of client {number} holds {} bytes", flow.pending()));
             }
             let nothing = slot.uplink == Attached::None
-                && flows.iter().all(|flow| has_no_buffer(flow) || (flow.raw().is_empty() && flow.drained()));
+                && flows.iter().all(|flow| !flow.has_buffer() || (flow.raw().is_empty() && flow.drained()));
             if slot.session.is_none() || (nothing && slot.linger.is_none()) {
                 self.check_idle(number, slot)?;
             }
@@ -932,7 +932,7 @@ impl World {
     /// A session that has nothing to do holds nothing and owes no record; what was sent is in the records.
     fn check_idle(&self, number: usize, slot: &Client) -> Checked {
         let flows = [&slot.link.flow, self.down(number)];
-        if !flows.iter().all(|flow| has_no_buffer(flow)) {
+        if !flows.iter().all(|flow| !flow.has_buffer()) {
             return Err(format!("client {number} has nothing to do and holds a buffer"));
         }
         if slot.owes_record {
@@ -957,23 +957,4 @@ impl World {
             None => Ok(()),
         }
     }
-}
-
-/// A flow's buffer is private; the beginning of its debug form tells.
-fn has_no_buffer(flow: &Flow) -> bool {
-    /// Takes a few bytes and stops whoever writes more.
-    struct Start([u8; EMPTY.len()], usize);
-    impl Write for Start {
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            for byte in text.bytes() {
-                *self.0.get_mut(self.1).ok_or(std::fmt::Error)? = byte;
-                self.1 += 1;
-            }
-            Ok(())
-        }
-    }
-    const EMPTY: &str = "Flow { bytes: [],";
-    let mut start = Start([0; EMPTY.len()], 0);
-    let _ = write!(start, "{flow:?}");
-    start.0 == EMPTY.as_bytes()
 }

@@ -75,7 +75,7 @@ fn a_large_file_goes_through_small_buffers_byte_for_byte() {
         wire.window = 3_000;
         wire.send(&get("/big"), 50);
         while wire.log.0.is_empty() {
-            assert!(wire.held() <= size + crate::engine::flow::HEADROOM);
+            assert!(wire.held() <= size + crate::base::buffer::HEADROOM);
             wire.turn(false);
         }
         let answers = wire.answers(&[]);

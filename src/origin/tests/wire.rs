@@ -1,8 +1,8 @@
 //! A client connection without sockets: the loop's four steps over two flows, and a store in memory.
 
+use crate::base::buffer::HEADROOM;
 use crate::base::time::SECOND;
-use crate::base::{BufferPool, Micros, Now, Peer};
-use crate::engine::flow::HEADROOM;
+use crate::base::{BufferPool, Micros, Now, Peer, Size};
 use crate::engine::{AccessLog, AccessRecord, Again, App, Close, Drain, Effects, Flow, Side, Turn, Uplink};
 use crate::http1::field::FieldSpace;
 use crate::http1::response::{self, Asked};
@@ -128,7 +128,7 @@ impl<S: Store> Wire<S> {
     pub fn send(&mut self, bytes: &[u8], step: usize) -> usize {
         let mut at = 0;
         while at < bytes.len() && self.close.is_none() {
-            let room = self.up.room(&mut self.pool);
+            let room = self.up.room(&mut self.pool, Size::Small);
             let n = room.len().min(step).min(bytes.len() - at);
             room[..n].copy_from_slice(&bytes[at..at + n]);
             self.up.filled(n);
