@@ -31,7 +31,9 @@ pub const SPLICE_LEAST: usize = 64 * 1024;
 /// Bytes moved into a pipe at once.
 const PIECE: usize = 1 << 20;
 /// Pipes of one worker. More content at once goes through buffers.
-pub const MOST_PIPES: usize = 128;
+const MOST_PIPES: usize = 128;
+/// So many sessions have one pipe among them at the most, and the two descriptors that it takes.
+pub const SESSIONS_PER_PIPE: usize = 8;
 /// Unused pipes that a worker keeps.
 const SPARE_PIPES: usize = 16;
 
@@ -67,19 +69,20 @@ pub struct Stock<P> {
 pub struct Pipes<P> {
     free: Vec<Box<Filled<P>>>,
     lent: usize,
-    /// As many as may be out: less for a while where the system gave no more, none where it does not splice.
+    limit: usize,
+    /// As many as may be out now: less for a while where the system gave no more, none where it does not splice.
     most: usize,
     /// One was taken since unused ones were looked for.
     used: bool,
 }
 
-impl<P> Default for Pipes<P> {
-    fn default() -> Self {
-        Pipes { free: Vec::new(), lent: 0, most: MOST_PIPES, used: false }
-    }
-}
-
 impl<P> Pipes<P> {
+    /// The pipes of a worker that has so many sessions.
+    pub fn among(sessions: usize) -> Self {
+        let limit = (sessions / SESSIONS_PER_PIPE).clamp(1, MOST_PIPES);
+        Pipes { free: Vec::new(), lent: 0, limit, most: limit, used: false }
+    }
+
     fn take<I: Io<Pipe = P>>(&mut self, io: &mut I) -> Option<Box<Filled<P>>> {
         if self.lent >= self.most {
             return None;
@@ -102,13 +105,13 @@ impl<P> Pipes<P> {
             self.free.clear();
         }
         if self.most > 0 {
-            self.most = MOST_PIPES;
+            self.most = self.limit;
         }
     }
 
     /// Is there anything to do for [`Pipes::sweep`]?
     pub(super) fn wants_sweep(&self) -> bool {
-        !self.free.is_empty() || (1..MOST_PIPES).contains(&self.most)
+        !self.free.is_empty() || (1..self.limit).contains(&self.most)
     }
 
     fn refused(&self, error: &io::Error) -> usize {
@@ -236,7 +239,7 @@ mod tests {
 
     fn world() -> (Sys, Stock<crate::net::sys::Pipe>) {
         let sys = Sys::new(Vec::new(), Instant::now()).unwrap();
-        (sys, Stock { buffers: BufferPool::new(4096, 2), pipes: Pipes::default() })
+        (sys, Stock { buffers: BufferPool::new(4096, 2), pipes: Pipes::among(64) })
     }
 
     #[test]
@@ -301,6 +304,7 @@ mod tests {
         assert!(matches!(lanes[0].pass_by(&mut from, &mut io, &mut stock), Filling::Got(Ok(7))));
         assert!(matches!(lanes[1].pass_by(&mut from, &mut io, &mut stock), Filling::NoPipe));
         stock.pipes.sweep();
-        assert_eq!(stock.pipes.most, MOST_PIPES, "the system is asked for more again");
+        assert_eq!(stock.pipes.most, 8, "the system is asked for more again");
+        assert_eq!([1, 80, 1 << 20].map(|n| Pipes::<()>::among(n).limit), [1, 10, MOST_PIPES]);
     }
 }

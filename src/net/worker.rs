@@ -185,7 +185,7 @@ impl<A: App, I: Io> Worker<A, I> {
         Worker {
             app,
             idle: IdlePool::new(servers.len(), settings.idle_per_server),
-            stock: Stock { buffers, pipes: Pipes::default() },
+            stock: Stock { buffers, pipes: Pipes::among(settings.max_sessions) },
             wheel: Wheel::new(now.mono),
             io,
             servers,

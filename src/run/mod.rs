@@ -14,6 +14,7 @@ pub use proxy::proxy;
 use crate::access_log::{Format, Target};
 use crate::base::Address;
 use crate::config::{Exit, LogFormat, LogTarget, explain_bind};
+use crate::net::lane::SESSIONS_PER_PIPE;
 use crate::net::listen::{Options, listen};
 use crate::net::sys::Listener;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -79,10 +80,12 @@ fn open_files() -> usize {
     limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// How many clients each worker may have: as told, or so many that every one of them can have its server connection as well.
+/// How many clients each worker may have: as told, or so many that every one of them can have its server connection as well, and some
+/// of them a pipe.
 fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize) -> usize {
     const OTHERS: usize = 64;
-    let possible = open_files().saturating_sub(OTHERS) / sockets_each;
+    let files_of_a_group = SESSIONS_PER_PIPE * sockets_each + 2;
+    let possible = (open_files().saturating_sub(OTHERS) / files_of_a_group).saturating_mul(SESSIONS_PER_PIPE);
     if let Some(told) = told.filter(|told| *told > possible) {
         log::warn!(
             "--max-connections {told} needs more open files than allowed: {possible} it is (raise the limit with ulimit -n)"
