@@ -1,8 +1,9 @@
 //! L4: the loop and everything it owns: sockets, readiness, pools, deadlines. The only system calls and clock reads on the data path.
 //!
-//! [`worker`] waits and queues; [`turn`] is what happens to one session: fill, advance, settle, flush. Both work on any [`io::Io`]:
+//! [`worker`] waits and queues; `accept` lets clients in; [`turn`] is what happens to one session: fill, advance, settle, flush. All work on any [`io::Io`]:
 //! the real one is [`sys::Sys`] on mio, tests bring their own.
 
+mod accept;
 pub mod io;
 pub mod lane;
 pub mod link;

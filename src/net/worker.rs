@@ -1,14 +1,14 @@
 //! The loop: wait, mark links ready, queue their sessions once, give each queued session one turn.
 
 use crate::base::buffer::HEADROOM;
-use crate::base::{Address, BufferPool, Micros, Now, Peer};
+use crate::base::{Address, BufferPool, Micros, Now};
 use crate::engine::{AccessLog, App, DialError, Drain, ServerId};
 use crate::net::io::{Event, GENERATIONS, Io, Token};
 use crate::net::lane::{Lane, Pipes, Stock};
 use crate::net::link::Link;
 use crate::net::memory;
 use crate::net::pool::{Idle, IdlePool};
-use crate::net::share::{Place, Share, Tally};
+use crate::net::share::{Share, Tally};
 use crate::net::timer::{Entry, Wheel};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -19,13 +19,9 @@ use std::thread;
 
 /// No deadline.
 pub(super) const NEVER: Micros = Micros::MAX;
-/// Clients accepted from one listener before others get their turn.
-const ACCEPT_BUDGET: usize = 64;
 /// Clients that get a turn before the loop looks for answers again. Who waits here holds no server connection, so the fewer begin at once,
 /// the fewer connections serve them all and the warmer those are.
 const LOT: usize = 32;
-/// How long accepting pauses when descriptors have run out.
-const ACCEPT_PAUSE: Micros = 100_000;
 /// How soon a worker that has no place for a client looks whether another one has.
 const ROOM_PAUSE: Micros = 100_000;
 /// Between two looks at connections to servers that idled too long.
@@ -156,15 +152,15 @@ pub struct Worker<A: App, I: Io> {
     pub(super) drain: Drain,
     remote: Remote,
     /// With the other workers; `None` for one alone.
-    share: Option<Share<I::Stream>>,
+    pub(super) share: Option<Share<I::Stream>>,
     /// Clients so far.
-    served: u64,
+    pub(super) served: u64,
     events: Vec<Event>,
     due: Vec<Entry>,
     expired: Vec<Idle>,
     /// Which listeners may have a client waiting.
-    ready: Vec<bool>,
-    accept_after: Micros,
+    pub(super) ready: Vec<bool>,
+    pub(super) accept_after: Micros,
     next_sweep: Micros,
     drain_ends: Micros,
     generation: u32,
@@ -385,105 +381,6 @@ impl<A: App, I: Io> Worker<A, I> {
         }
     }
 
-    // ---- accepting
-
-    /// Is a client waiting that may come in now?
-    fn accepts(&self) -> bool {
-        let most = self.settings.max_sessions;
-        self.ready.contains(&true)
-            && self.now.mono >= self.accept_after
-            && self.share.as_ref().map_or(self.sessions.len() < most, |share| share.has_room(most))
-    }
-
-    /// Takes a place for one more client, if there is one.
-    fn enter(&self) -> Option<Place> {
-        let most = self.settings.max_sessions;
-        match &self.share {
-            None => (self.sessions.len() < most).then_some(Place::Here),
-            Some(share) => share.enter(most),
-        }
-    }
-
-    /// Gives a place back.
-    pub(super) fn leave(&self, place: Place) {
-        if let Some(share) = &self.share {
-            share.leave(place);
-        }
-    }
-
-    fn accept(&mut self) {
-        for listener in 0..self.ready.len() {
-            let mut budget = ACCEPT_BUDGET;
-            while self.ready[listener] && budget > 0 && self.now.mono >= self.accept_after {
-                let Some(place) = self.enter() else { return };
-                budget -= 1;
-                self.accept_from(listener as u32, place);
-            }
-        }
-    }
-
-    fn accept_from(&mut self, listener: u32, place: Place) {
-        let error = match self.io.accept(listener) {
-            Ok(client) => return self.seat(client, place),
-            Err(error) => error,
-        };
-        self.leave(place);
-        match error.kind() {
-            io::ErrorKind::WouldBlock => self.ready[listener as usize] = false,
-            // The client gave up while it waited.
-            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-            _ => {
-                log::warn!("cannot accept ({error}); trying again in {} ms", ACCEPT_PAUSE / 1000);
-                self.accept_after = self.now.mono + ACCEPT_PAUSE;
-            }
-        }
-    }
-
-    /// Brings a client to its place.
-    fn seat(&mut self, client: (I::Stream, Peer), place: Place) {
-        let kept = match (place, &mut self.share) {
-            (Place::With(other), Some(share)) => share.hand_over(other, client),
-            _ => Err(client),
-        };
-        if let Err((stream, peer)) = kept {
-            self.open(stream, peer);
-        }
-    }
-
-    /// Serves those whom other workers have handed over.
-    fn take_in(&mut self) {
-        while let Some((stream, peer)) = self.share.as_mut().and_then(Share::take_in) {
-            self.open(stream, peer);
-        }
-    }
-
-    fn open(&mut self, stream: I::Stream, peer: Peer) {
-        let app = self.app.open(peer, self.now);
-        let generation = self.next_generation();
-        let mut client = Link::accepted(stream);
-        let entry = self.sessions.vacant_entry();
-        let slot = entry.key() as u32;
-        if let Err(error) = client.watch(&mut self.io, Token::Session { slot, generation }) {
-            log::warn!("cannot watch a new client ({error})");
-            return self.leave(Place::Here);
-        }
-        self.served += 1;
-        entry.insert(Slot {
-            app,
-            client,
-            reply: Lane::default(),
-            uplink: Attached::None,
-            generation,
-            queued: false,
-            lingers: false,
-            armed: NEVER,
-        });
-        // Under load the request is mostly here already: it needs no event of its own.
-        self.sessions[slot as usize].client.look();
-        self.queue(slot, false);
-        self.arm(slot);
-    }
-
     pub(super) fn next_generation(&mut self) -> u32 {
         self.generation = (self.generation + 1) % GENERATIONS;
         self.generation
@@ -539,8 +436,10 @@ pub(super) fn dial_error(error: &io::Error) -> DialError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Peer;
     use crate::engine::Flow;
     use crate::engine::{AccessRecord, Close, Turn};
+    use crate::net::share::Place;
     use crate::net::sys::{Stream, Sys};
     use mio::net::UnixStream;
     use std::time::Instant;
