@@ -1,10 +1,8 @@
 //! The small pieces of a log line: escaped bytes, numbers, addresses and moments. Nothing here allocates per record.
 
 use crate::base::date::http_date;
-use crate::base::{Micros, Peer, time::SECOND};
+use crate::base::{Micros, Peer, peer::write_ip, time::SECOND};
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::IpAddr;
 
 /// Which bytes stand for themselves; every other one is written as `\xHH`.
 type Plain = [bool; 256];
@@ -41,12 +39,6 @@ pub fn json(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn escape(out: &mut Vec<u8>, mut bytes: &[u8], plain: &Plain, prefix: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    // Nearly always nothing needs escaping. Without a way out in between, the compiler looks at many bytes at a time.
-    let first = if plain[usize::from(b' ')] { b' ' } else { b'!' };
-    let all_plain = |all, byte: &u8| all & (*byte >= first) & (*byte <= b'~') & (*byte != b'"') & (*byte != b'\\');
-    if bytes.iter().fold(true, all_plain) {
-        return out.extend_from_slice(bytes);
-    }
     loop {
         let run = bytes.iter().position(|byte| !plain[usize::from(*byte)]).unwrap_or(bytes.len());
         out.extend_from_slice(&bytes[..run]);
@@ -65,16 +57,7 @@ pub fn number(out: &mut Vec<u8>, value: impl itoa::Integer) {
 /// Appends the client's address without its port; `unix:` for a client without an address, as nginx does.
 pub fn client(out: &mut Vec<u8>, peer: &Peer) {
     match peer.ip() {
-        Some(IpAddr::V4(ip)) => {
-            for (index, octet) in ip.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                number(out, octet);
-            }
-        }
-        // Writing to a Vec cannot fail.
-        Some(IpAddr::V6(ip)) => drop(write!(out, "{ip}")),
+        Some(ip) => write_ip(out, ip),
         None => out.extend_from_slice(b"unix:"),
     }
 }

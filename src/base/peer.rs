@@ -1,6 +1,7 @@
 //! Who is at the other end of a client connection.
 
 use std::fmt;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 /// The address a client connection came from.
@@ -18,6 +19,22 @@ impl Peer {
             Peer::Ip(addr) => Some(addr.ip().to_canonical()),
             Peer::Unix => None,
         }
+    }
+}
+
+/// Appends the address as text; an IPv4 address without `fmt`, since one is written for each request.
+pub fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
     }
 }
 
@@ -41,5 +58,10 @@ mod tests {
         assert_eq!(peer.to_string(), "192.0.2.7:80");
         assert_eq!(peer.ip().unwrap().to_string(), "192.0.2.7");
         assert_eq!(Peer::Unix.to_string(), "unix:");
+        for ip in ["192.0.2.7", "0.10.200.255", "2001:db8::1"] {
+            let mut out = Vec::new();
+            write_ip(&mut out, ip.parse().unwrap());
+            assert_eq!(out, ip.as_bytes());
+        }
     }
 }

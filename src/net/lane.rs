@@ -166,7 +166,7 @@ impl<P> Lane<P> {
         Filling::Got(moved)
     }
 
-    /// Sends what is ready, the pipe's content first. Returns how many bytes went, and whether the socket took all it was offered.
+    /// Sends what is in the pipe, or if that is empty what is ready, and tells how far it got.
     pub(super) fn send<I: Io<Pipe = P>>(&mut self, stream: &mut I::Stream, io: &mut I) -> io::Result<Sent> {
         let piped = self.flow.piped();
         match self.pipe.as_deref_mut() {

@@ -1,6 +1,7 @@
 //! Makes a head fit for the next hop: hop-by-hop fields out (RFC 9110 §7.6.1), ours in, the rest copied in runs.
 
 use crate::base::Peer;
+use crate::base::peer::write_ip;
 use crate::http1::encode::{self, Persist};
 use crate::http1::field::Field;
 use crate::http1::request::RequestHead;
@@ -8,8 +9,6 @@ use crate::http1::response::ResponseHead;
 use crate::http1::target::Target;
 use crate::http1::{Fields, Framing, Known, Version};
 use crate::proxy::Forwarded;
-use std::io::Write;
-use std::net::IpAddr;
 
 /// The name this proxy gives itself in Via.
 const PSEUDONYM: &[u8] = b"pilb";
@@ -79,17 +78,10 @@ fn forwarded_fields(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer: Peer, f
     let before = out.len();
     list(out, b"X-Forwarded-For: ", given);
     match peer.ip() {
-        Some(IpAddr::V4(ip)) => {
-            for (i, octet) in ip.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                encode::decimal(out, u64::from(octet));
-            }
+        Some(ip) => {
+            write_ip(out, ip);
             out.extend_from_slice(b"\r\n");
         }
-        // Writing to a Vec cannot fail.
-        Some(IpAddr::V6(ip)) => drop(write!(out, "{ip}\r\n")),
         // A Unix socket's client has no address to add.
         None if out.ends_with(b", ") => {
             out.truncate(out.len() - 2);
