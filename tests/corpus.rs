@@ -5,7 +5,8 @@
 use pilb::base::buffer::HEADROOM;
 use pilb::base::{BufferPool, Now, Peer, Size};
 use pilb::engine::{
-    AccessLog, AccessRecord, Again, App, Close, CloseReason, Drain, Effects, Flow, Guilty, Side, Turn, Uplink, Wish,
+    AccessLog, AccessRecord, Again, App, Close, CloseReason, Drain, Effects, Flow, Guilty, SessionId, Side, Turn,
+    Uplink, Wish,
 };
 use pilb::http1::field::FieldSpace;
 use pilb::http1::request::Method;
@@ -513,6 +514,7 @@ impl Rig {
             }
             let mut turn = Turn {
                 now: Now { mono: 1000, unix: 784_111_777_000_000 },
+                session: SessionId::default(),
                 up: &mut self.up,
                 down: &mut self.down,
                 client: self.client,

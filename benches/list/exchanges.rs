@@ -4,7 +4,7 @@ use super::world::{Talk, World};
 use super::{Part, REQUEST, RESPONSE};
 use pilb::base::buffer::HEADROOM;
 use pilb::base::{BufferPool, Now, Peer, Size};
-use pilb::engine::{AccessLog, AccessRecord, App, Drain, Effects, Flow, Side, Turn, Uplink};
+use pilb::engine::{AccessLog, AccessRecord, App, Drain, Effects, Flow, SessionId, Side, Turn, Uplink};
 use pilb::origin::{DemoStore, Origin, Settings as OriginSettings};
 use pilb::proxy::{Proxy, Settings};
 
@@ -93,6 +93,7 @@ impl<A: App> Stage<A> {
     fn advance(&mut self, uplink: Uplink) -> Effects {
         let mut turn = Turn {
             now: NOW,
+            session: SessionId::default(),
             up: &mut self.up,
             down: &mut self.down,
             client: Side::Open,

@@ -9,6 +9,7 @@ use pilb::net::{Remote, Settings as NetSettings, Worker};
 use pilb::proxy::{Proxy, Settings};
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// What clients ask and what servers answer. Whoever got the last byte of it in a read got it all: no head ends in a body's last byte.
@@ -113,7 +114,11 @@ impl Io for Memory {
         Ok(now.len())
     }
 
-    fn send(&mut self, stream: &mut usize, bytes: &[u8]) -> io::Result<usize> {
+    fn send_file(&mut self, _: &mut usize, _: &OwnedFd, _: u64, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn send(&mut self, stream: &mut usize, bytes: &[u8], _rest: &[u8], _more: bool) -> io::Result<usize> {
         let Talk { request, answer } = self.talk;
         let socket = &mut self.sockets[*stream];
         let (listens_to, says) = if socket.is_client { (answer, request) } else { (request, answer) };
@@ -140,7 +145,7 @@ impl Io for Memory {
 
     fn splice_out(&mut self, pipe: &mut Option<u8>, stream: &mut usize, most: usize) -> io::Result<usize> {
         let last = pipe.take().ok_or(io::ErrorKind::WouldBlock)?;
-        self.send(stream, &[last]).map(|_| most)
+        self.send(stream, &[last], &[], false).map(|_| most)
     }
 
     fn end(&mut self, _stream: &usize) {}

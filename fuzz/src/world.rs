@@ -6,7 +6,8 @@ use super::story::{Attempt, Story};
 use pilb::base::buffer::HEADROOM;
 use pilb::base::{BufferPool, Micros, Now, Peer, Size};
 use pilb::engine::{
-    AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish,
+    AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, ServerId, SessionId, Side, Turn,
+    Uplink, Wish,
 };
 use pilb::proxy::{Proxy, Settings};
 use std::collections::VecDeque;
@@ -341,6 +342,7 @@ impl World {
         };
         let mut turn = Turn {
             now: self.now,
+            session: SessionId::default(),
             up: &mut self.client.flow,
             down,
             client: self.client.side,

@@ -9,6 +9,11 @@
 //! The bytes a socket filled in are the bytes the other socket drains: judging moves `raw` and `ready` forward in place.
 //! A rewritten head is laid *in front of* what follows it, a shortened chunk line leaves a gap; a body byte moves only when
 //! a gap before it must be closed. Invariant: `kept <= start <= ready <= raw <= tail <= len`.
+//!
+//! Content that lies elsewhere, in memory or in a file, can follow what is ready: it is sent from where it lies, and nothing comes into
+//! the buffer before it is through.
+
+use crate::base::content::Content;
 
 /// Space in front of the first byte, so that a head that grows by our fields needs nothing moved.
 pub const HEADROOM: usize = 1024;
@@ -23,6 +28,7 @@ pub struct Buffer {
     raw: u32,
     tail: u32,
     held: bool,
+    content: Option<Content>,
 }
 
 impl Buffer {
@@ -36,6 +42,7 @@ impl Buffer {
             raw: 0,
             tail: 0,
             held: false,
+            content: None,
         };
         buffer.reset();
         buffer
@@ -49,23 +56,27 @@ impl Buffer {
     /// As if new.
     pub fn reset(&mut self) {
         self.held = false;
+        self.content = None;
         self.place_at(HEADROOM);
     }
 
-    /// No byte is in it, not even for replay.
+    /// No byte is in it, not even for replay, and none follows.
     pub fn is_bare(&self) -> bool {
-        self.kept == self.tail
+        self.kept == self.tail && self.content.is_none()
     }
 
     /// All that came was judged and sent.
     pub fn is_through(&self) -> bool {
-        self.start == self.tail
+        self.start == self.tail && self.content.is_none()
     }
 
     // ---- the producer's side
 
     /// The room for the next read; empty when the buffer is full.
     pub fn room(&mut self) -> &mut [u8] {
+        if self.content.is_some() {
+            return &mut [];
+        }
         if self.is_bare() {
             self.place_at(HEADROOM);
         } else if self.tail() == self.bytes.len() {
@@ -82,7 +93,13 @@ impl Buffer {
 
     /// Would [`Buffer::room`] give any?
     pub fn has_room(&self) -> bool {
-        self.is_bare() || self.tail() < self.bytes.len() || self.compactable()
+        self.content.is_none() && (self.is_bare() || self.tail() < self.bytes.len() || self.compactable())
+    }
+
+    /// Content that is sent behind everything that is ready. All that came was judged.
+    pub fn append(&mut self, content: Content) {
+        debug_assert!(self.raw().is_empty() && self.content.is_none() && !self.held);
+        self.content = Some(content);
     }
 
     /// Makes the buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
@@ -161,6 +178,22 @@ impl Buffer {
         &self.bytes[self.start as usize..self.ready as usize]
     }
 
+    /// What follows the ready bytes.
+    pub fn content(&self) -> Option<&Content> {
+        self.content.as_ref()
+    }
+
+    /// `n` bytes of the content were sent, after all that was ready.
+    pub fn sent_content(&mut self, n: usize) {
+        debug_assert!(self.ready().is_empty());
+        self.content.take_if(|content| content.advance(n));
+    }
+
+    /// The content has no more bytes, whatever it was thought to have.
+    pub fn end_content(&mut self) {
+        self.content = None;
+    }
+
     /// `n` of the ready bytes were sent.
     pub fn sent(&mut self, n: usize) {
         self.start += n as u32;
@@ -187,6 +220,7 @@ impl Buffer {
     /// Drops what could be sent; what was not judged stays.
     pub fn drop_ready(&mut self) {
         self.held = false;
+        self.content = None;
         self.kept = self.raw;
         self.start = self.raw;
         self.ready = self.raw;
@@ -210,7 +244,7 @@ impl Buffer {
 
     /// Everything that may be sent was sent.
     pub fn drained(&self) -> bool {
-        self.start == self.ready
+        self.start == self.ready && self.content.is_none()
     }
 
     // ---- inside

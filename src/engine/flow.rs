@@ -5,7 +5,7 @@
 //! anything nothing comes into the buffer: a flow's bytes have one order.
 
 use crate::base::buffer::{Buffer, NoRoom};
-use crate::base::{BufferPool, Size};
+use crate::base::{BufferPool, Content, Size};
 
 /// See the module. A flow that holds no bytes holds no buffer either once [`Flow::rest`] was called.
 #[derive(Debug, Default)]
@@ -76,6 +76,14 @@ impl Flow {
         n
     }
 
+    /// Puts content that lies elsewhere behind everything that is ready. Until it is sent the flow has no room. Only for a flow without
+    /// unjudged bytes and without other content.
+    pub fn append(&mut self, pool: &mut BufferPool, content: Content) {
+        let buffer = self.buffer.get_or_insert_with(|| pool.take(Size::Small));
+        self.taken += content.left();
+        buffer.append(content);
+    }
+
     /// Makes the buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
     pub fn widen(&mut self, bytes: usize) {
         if let Some(buffer) = &mut self.buffer {
@@ -135,13 +143,29 @@ impl Flow {
         self.buffer.as_ref().map_or(&[], |buffer| buffer.ready())
     }
 
-    /// `n` of the ready bytes were sent.
+    /// What is to be sent behind the ready bytes from where it lies.
+    pub fn content(&self) -> Option<&Content> {
+        self.buffer.as_ref().and_then(|buffer| buffer.content())
+    }
+
+    /// `n` bytes were sent: of the ready ones and, once there are no more of those, of the content behind them.
     pub fn sent(&mut self, n: usize) {
         debug_assert_eq!(self.piped, 0);
         if let Some(buffer) = &mut self.buffer {
-            buffer.sent(n);
+            let ready = n.min(buffer.ready().len());
+            buffer.sent(ready);
+            if n > ready {
+                buffer.sent_content(n - ready);
+            }
         }
         self.given += n as u64;
+    }
+
+    /// The content ended before its length. Who put it here sees that less was given than was put.
+    pub fn cut_content(&mut self) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.end_content();
+        }
     }
 
     /// Bytes in the pipe, to be sent before what is ready.
@@ -156,9 +180,9 @@ impl Flow {
         self.given += n as u64;
     }
 
-    /// Bytes that may be sent and were not, in pipe and buffer.
+    /// Bytes that may be sent and were not: in the pipe, in the buffer, and behind it.
     pub fn unsent(&self) -> u64 {
-        u64::from(self.piped) + self.ready().len() as u64
+        u64::from(self.piped) + self.ready().len() as u64 + self.content().map_or(0, Content::left)
     }
 
     /// Everything that may be sent was sent.

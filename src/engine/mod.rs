@@ -16,4 +16,4 @@ pub mod turn;
 pub use close::{CloseReason, Guilty};
 pub use flow::Flow;
 pub use record::{AccessLog, AccessRecord};
-pub use turn::{Again, App, Close, DialError, Drain, Effects, ServerId, Side, Turn, Uplink, Wish};
+pub use turn::{Again, App, Close, DialError, Drain, Effects, ServerId, SessionId, Side, Turn, Uplink, Wish};

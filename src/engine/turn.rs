@@ -18,6 +18,17 @@ pub trait App {
     /// When the session must be woken even if nothing happens. Asked at each turn's end, when what could be sent was sent: what has
     /// moved in this turn is progress, and may put the deadline off.
     fn deadline(&self, session: &mut Self::Session, now: Now, up: &Flow, down: &Flow) -> Option<Micros>;
+
+    /// Adds the sessions that waited for something outside of their connections (a file being read, an answer being made) and can go on.
+    /// Asked when another thread has woken the loop. Sessions that are gone by then do no harm.
+    fn wakes(&mut self, _sessions: &mut Vec<SessionId>) {}
+}
+
+/// Which session it is: unique for as long as anybody may remember it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    pub slot: u32,
+    pub generation: u32,
 }
 
 /// A server of the pool, by its number.
@@ -73,6 +84,8 @@ pub enum Drain {
 /// The facts of a turn, the flows, and the wishes.
 pub struct Turn<'a> {
     pub now: Now,
+    /// The session itself, for [`App::wakes`].
+    pub session: SessionId,
     /// Filled by the client, drained by the upstream.
     pub up: &'a mut Flow,
     /// Filled by the upstream (or by the app), drained by the client.

@@ -2,6 +2,7 @@
 
 use crate::base::{Address, Micros, Now, Peer};
 use std::io;
+use std::os::fd::OwnedFd;
 
 /// What an event is about: a kind, a slot, and the slot's generation, so that an event for a former tenant is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,12 @@ pub trait Io {
 
     fn recv(&mut self, stream: &mut Self::Stream, into: &mut [u8]) -> io::Result<usize>;
 
-    fn send(&mut self, stream: &mut Self::Stream, bytes: &[u8]) -> io::Result<usize>;
+    /// Sends bytes, and then those of `rest` (which may be none) in the same call. `more`: others follow at once, these may wait for them.
+    fn send(&mut self, stream: &mut Self::Stream, bytes: &[u8], rest: &[u8], more: bool) -> io::Result<usize>;
+
+    /// Sends at most `most` bytes of a file from `offset` on; 0 is the end of the file. Should not wait for a disk: see to it before that
+    /// the bytes are in memory.
+    fn send_file(&mut self, stream: &mut Self::Stream, file: &OwnedFd, offset: u64, most: usize) -> io::Result<usize>;
 
     /// A large pipe, empty.
     fn pipe(&mut self) -> io::Result<Self::Pipe>;

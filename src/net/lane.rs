@@ -21,7 +21,7 @@
 //! So: buffers in which 128 KiB with their head have room, and a pipe for what is left behind them if that is 64 KiB or more (32, 64 and
 //! 128 KiB as the least: 0.67, 0.64 and 0.78 at 256 KiB, the same elsewhere).
 
-use crate::base::BufferPool;
+use crate::base::{BufferPool, Source};
 use crate::engine::Flow;
 use crate::net::io::Io;
 use std::io;
@@ -177,14 +177,40 @@ impl<P> Lane<P> {
                 // A short splice may have met a page's end only.
                 Ok(if n == 0 { Sent::Part } else { Sent::All })
             }
-            _ => {
-                let ready = self.flow.ready();
-                let asked = ready.len();
-                let n = io.send(stream, ready)?;
-                self.flow.sent(n);
-                Ok(if n == asked { Sent::All } else { Sent::Part })
-            }
+            _ => self.send_ready(stream, io),
         }
+    }
+
+    /// Sends what is ready together with what follows it: memory in the same call, a file in the next one.
+    fn send_ready<I: Io<Pipe = P>>(&mut self, stream: &mut I::Stream, io: &mut I) -> io::Result<Sent> {
+        let (ready, content) = (self.flow.ready(), self.flow.content());
+        let (asked, n) = match content.map(|content| (content, content.source())) {
+            None => (ready.len(), io.send(stream, ready, &[], false)?),
+            Some((content, Source::Memory(_))) => {
+                let rest = content.bytes().unwrap_or_default();
+                let (first, rest) = if ready.is_empty() { (rest, ready) } else { (ready, rest) };
+                (first.len() + rest.len(), io.send(stream, first, rest, false)?)
+            }
+            Some((_, Source::File(_))) if !ready.is_empty() => (ready.len(), io.send(stream, ready, &[], true)?),
+            Some((content, Source::File(file))) => {
+                let asked = usize::try_from(content.left()).unwrap_or(usize::MAX);
+                let n = match io.send_file(stream, file, content.at(), asked) {
+                    Err(error) if is_of_the_file(&error) => {
+                        log::warn!("cannot read a file that is being sent: {error}");
+                        0
+                    }
+                    sent => sent?,
+                };
+                if n == 0 {
+                    self.flow.cut_content();
+                    return Ok(Sent::All);
+                }
+                // A short one may have met a full socket or the end of the file: the next one says which.
+                (n, n)
+            }
+        };
+        self.flow.sent(n);
+        Ok(if n == asked { Sent::All } else { Sent::Part })
     }
 
     /// Gives back what an empty flow does not need.
@@ -215,6 +241,15 @@ pub(super) enum Sent {
     All,
     /// The socket is full.
     Part,
+}
+
+/// Sending a file failed because of the file, not because of the client.
+fn is_of_the_file(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::IO | Errno::INVAL | Errno::STALE | Errno::NOSYS | Errno::OPNOTSUPP)
+    )
 }
 
 /// The system (or a filter of its calls) refuses to splice these sockets at all.

@@ -13,3 +13,23 @@ pub(super) fn give_back() {
 /// Other allocators than glibc's are left to their own judgement.
 #[cfg(not(target_env = "gnu"))]
 pub(super) fn give_back() {}
+
+/// So much at a time, and more, is taken from the system and given back to it.
+#[cfg(target_env = "gnu")]
+const LARGE: i32 = 128 * 1024;
+
+/// Has freed memory of compressors and of large answers go back to the system at once. By itself glibc raises that limit, to 32 MiB,
+/// when such memory is freed, and then keeps up to twice as much at the end of each thread's heap, where `give_back` does not reach.
+/// To be called before there are threads.
+#[cfg(target_env = "gnu")]
+pub fn keep_little() {
+    // SAFETY: mallopt sets a number of the allocator.
+    #[expect(unsafe_code, reason = "no crate wraps it")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Other allocators than glibc's are left to their own judgement.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_little() {}

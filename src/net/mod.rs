@@ -16,5 +16,6 @@ pub mod timer;
 pub mod turn;
 pub mod worker;
 
+pub use memory::keep_little;
 pub use share::Share;
 pub use worker::{Command, Remote, Settings, Worker};

@@ -4,10 +4,11 @@ use crate::base::{Address, Micros, Now, Peer};
 use crate::net::io::{Event, Interest, Io, Token};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::fs::sendfile;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 use socket2::SockRef;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -172,8 +173,18 @@ impl Io for Sys {
         Ok(recv(stream, into, RecvFlags::empty())?.0)
     }
 
-    fn send(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(stream, bytes, SendFlags::NOSIGNAL)?)
+    fn send(&mut self, stream: &mut Stream, bytes: &[u8], rest: &[u8], more: bool) -> io::Result<usize> {
+        let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+        if rest.is_empty() {
+            return Ok(send(stream, bytes, flags)?);
+        }
+        let both = [IoSlice::new(bytes), IoSlice::new(rest)];
+        Ok(sendmsg(stream, &both, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+
+    fn send_file(&mut self, stream: &mut Stream, file: &OwnedFd, offset: u64, most: usize) -> io::Result<usize> {
+        let mut offset = offset;
+        Ok(sendfile(stream, file, Some(&mut offset), most)?)
     }
 
     fn pipe(&mut self) -> io::Result<Pipe> {

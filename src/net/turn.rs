@@ -1,7 +1,9 @@
 //! One turn of one session: fill, advance, settle, flush; then it waits, is queued again, or is gone.
 
 use crate::base::Micros;
-use crate::engine::{Again, App, Close, DialError, Drain, Effects, Flow, ServerId, Side, Turn, Uplink, Wish};
+use crate::engine::{
+    Again, App, Close, DialError, Drain, Effects, Flow, ServerId, SessionId, Side, Turn, Uplink, Wish,
+};
 use crate::net::io::{Io, Token};
 use crate::net::link::Link;
 use crate::net::pool::Idle;
@@ -93,6 +95,7 @@ impl<A: App, I: Io> Worker<A, I> {
         let client = session.client.side();
         let mut turn = Turn {
             now: self.now,
+            session: SessionId { slot, generation: session.generation },
             up: &mut session.client.lane.flow,
             down,
             client,

@@ -2,7 +2,7 @@
 
 use crate::base::buffer::HEADROOM;
 use crate::base::{Address, BufferPool, Micros, Now};
-use crate::engine::{AccessLog, App, DialError, Drain, ServerId};
+use crate::engine::{AccessLog, App, DialError, Drain, ServerId, SessionId};
 use crate::net::io::{Event, GENERATIONS, Io, Token};
 use crate::net::lane::{Lane, Pipes, Stock};
 use crate::net::link::Link;
@@ -77,8 +77,8 @@ impl Remote {
         self.wake();
     }
 
-    /// Has the worker look at what it is told and at who is handed over to it.
-    pub(super) fn wake(&self) {
+    /// Has the worker look at what it is told, at who is handed over to it, and at what its app may have waited for.
+    pub fn wake(&self) {
         (self.wake)();
     }
 
@@ -156,6 +156,7 @@ pub struct Worker<A: App, I: Io> {
     /// Clients so far.
     pub(super) served: u64,
     events: Vec<Event>,
+    woken: Vec<SessionId>,
     due: Vec<Entry>,
     expired: Vec<Idle>,
     /// Which listeners may have a client waiting.
@@ -197,6 +198,7 @@ impl<A: App, I: Io> Worker<A, I> {
             share: None,
             served: 0,
             events: Vec::new(),
+            woken: Vec::new(),
             due: Vec::new(),
             expired: Vec::new(),
             ready,
@@ -266,6 +268,7 @@ impl<A: App, I: Io> Worker<A, I> {
             }
             Token::Waker => {
                 self.take_in();
+                self.wake_sessions();
                 self.obey(self.remote.heard());
             }
             Token::Session { slot, generation } => match self.sessions.get_mut(slot as usize) {
@@ -280,6 +283,18 @@ impl<A: App, I: Io> Worker<A, I> {
                 _ => {}
             },
         }
+    }
+
+    /// Queues the sessions for which something outside has happened.
+    fn wake_sessions(&mut self) {
+        let mut woken = std::mem::take(&mut self.woken);
+        self.app.wakes(&mut woken);
+        for SessionId { slot, generation } in woken.drain(..) {
+            if self.sessions.get(slot as usize).is_some_and(|session| session.generation == generation) {
+                self.queue(slot, true);
+            }
+        }
+        self.woken = woken;
     }
 
     fn mark_upstream(&mut self, slot: u32, event: &Event) {

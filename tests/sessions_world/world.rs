@@ -7,7 +7,7 @@ use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::base::{BufferPool, Micros, Now, Peer};
 use pilb::engine::{
-    AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, Side, Turn, Uplink, Wish,
+    AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, SessionId, Side, Turn, Uplink, Wish,
 };
 use pilb::proxy::{Proxy, Settings};
 use std::collections::VecDeque;
@@ -605,6 +605,7 @@ impl World {
         let Some(session) = slot.session.as_mut() else { return Err("advance after close".to_owned()) };
         let mut turn = Turn {
             now: self.now,
+            session: SessionId::default(),
             client: slot.link.side(),
             up: &mut slot.link.flow,
             down,

@@ -3,7 +3,7 @@
 use crate::base::buffer::HEADROOM;
 use crate::base::time::SECOND;
 use crate::base::{BufferPool, Micros, Now, Peer, Size};
-use crate::engine::{AccessLog, AccessRecord, Again, App, Close, Drain, Effects, Flow, Side, Turn, Uplink};
+use crate::engine::{AccessLog, AccessRecord, Again, App, Close, Drain, Effects, Flow, SessionId, Side, Turn, Uplink};
 use crate::http1::field::FieldSpace;
 use crate::http1::response::{self, Asked};
 use crate::http1::{Framing, HeadScan, Limits, RequestHead};
@@ -176,6 +176,7 @@ impl<S: Store> Wire<S> {
         let logged = self.log.0.len();
         let mut turn = Turn {
             now: self.now,
+            session: SessionId::default(),
             up: &mut self.up,
             down: &mut self.down,
             client: self.client,
