@@ -1,6 +1,7 @@
 //! The parts that are measured, each defined once for two drivers: `parts.rs` takes times (criterion), `instructions.rs` counts
 //! instructions. A part is a closure that does one operation; what it needs is made before.
 
+mod cache;
 mod exchanges;
 mod pieces;
 mod world;
@@ -18,7 +19,7 @@ pub struct Part {
 
 /// All of them, from the whole to the small.
 pub fn parts() -> Vec<Part> {
-    [exchanges::PARTS, pieces::PARTS].concat()
+    [exchanges::PARTS, pieces::PARTS, cache::PARTS].concat()
 }
 
 /// A browser's request.
