@@ -5,8 +5,11 @@
 //! No variable of the environment is read here.
 
 mod address;
+pub mod cache;
+pub mod cache_command;
 mod common;
 mod explain;
+pub mod files;
 pub mod origin;
 pub mod proxy;
 mod resolve;

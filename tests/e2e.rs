@@ -22,6 +22,10 @@ mod demo;
 mod ending;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/files.rs"]
+mod files;
+#[path = "e2e/kept.rs"]
+mod kept;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/log.rs"]

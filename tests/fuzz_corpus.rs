@@ -16,6 +16,11 @@ const MOST_FILES: usize = 60;
 const MOST_BYTES: usize = 4096;
 
 #[test]
+fn cache_index() {
+    exercise("cache_index");
+}
+
+#[test]
 fn chunked_body() {
     exercise("chunked_body");
 }
@@ -23,6 +28,11 @@ fn chunked_body() {
 #[test]
 fn exchange() {
     exercise("exchange");
+}
+
+#[test]
+fn file_request() {
+    exercise("file_request");
 }
 
 #[test]

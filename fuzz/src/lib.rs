@@ -5,8 +5,10 @@
 //! `tests/fuzz_corpus.rs` includes this file and runs every target over `corpus/` and some mutations of it with each `cargo test`.
 //! A target returns, or panics with what is wrong.
 
+pub mod cache_index;
 pub mod chunked_body;
 pub mod exchange;
+pub mod file_request;
 pub mod parse_request;
 pub mod parse_response;
 pub mod path;
@@ -18,9 +20,11 @@ pub mod world;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
+    ("cache_index", cache_index::run),
     ("chunked_body", chunked_body::run),
     ("exchange", exchange::run),
+    ("file_request", file_request::run),
     ("parse_request", parse_request::run),
     ("parse_response", parse_response::run),
     ("path", path::run),

@@ -2,9 +2,11 @@
 
 use crate::base::Address;
 use crate::config::Exit;
+use crate::config::cache::CacheOptions;
 use crate::config::common::{
     self, ClientLimits, ClientTimeouts, Common, LogFormat, LogTarget, Messages, Program, Workers,
 };
+use crate::config::files::FilesOptions;
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -12,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 const PROGRAM: Program = Program { listen: "127.0.0.1:8081", access_log: "off", examples: EXAMPLES, manual: MANUAL };
 
-const USAGE: &str = "pilb-origin --root DIR [OPTIONS]";
+const USAGE: &str = "pilb-origin --root DIR [OPTIONS]
+       pilb-origin cache stat|list|verify|purge DIR [PATH]";
 
 const EXAMPLES: &str = "Examples:
   pilb-origin --root ./public
@@ -25,9 +28,16 @@ const MANUAL: &str = "Examples:
   Serve it to everybody, with an access log on standard output:
     pilb-origin --listen 0.0.0.0:80 --root /srv/www --access-log -
 
+  List folders, show an own page for what is not there, let browsers keep images for a day:
+    pilb-origin --root ./public --listing --not-found /404.html --cache-control '.png=max-age=86400'
+
+  Look into the cache, also while it is in use, and empty it:
+    pilb-origin cache stat cache
+    pilb-origin cache purge cache /index.html
+
   Two of them behind a proxy:
-    pilb-origin --listen 127.0.0.1:8081 --root /srv/www
-    pilb-origin --listen 127.0.0.1:8082 --root /srv/www
+    pilb-origin --listen 127.0.0.1:8081 --root /srv/www --cache-dir /var/cache/pilb-1
+    pilb-origin --listen 127.0.0.1:8082 --root /srv/www --cache-dir /var/cache/pilb-2
     pilb-fast --upstream 127.0.0.1:8081,127.0.0.1:8082
 
 Values:";
@@ -39,6 +49,8 @@ pub struct OriginConfig {
     pub listen: Vec<Address>,
     /// A folder; it was there when the command line was read.
     pub root: PathBuf,
+    pub files: FilesOptions,
+    pub cache: CacheOptions,
     pub workers: Workers,
     pub access_log: LogTarget,
     pub log_format: LogFormat,
@@ -55,6 +67,12 @@ struct Cli {
     /// The folder whose files are served
     #[arg(long, value_name = "DIR", help_heading = "Serving")]
     root: PathBuf,
+
+    #[command(flatten)]
+    files: FilesOptions,
+
+    #[command(flatten)]
+    cache: CacheOptions,
 
     #[command(flatten)]
     common: Common,
@@ -77,6 +95,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<OriginConfig, E
 
 fn check(cli: Cli) -> Result<OriginConfig, String> {
     check_root(&cli.root)?;
+    cli.cache.check(&cli.root)?;
     cli.limits.check(cli.common.workers)?;
     Ok(OriginConfig {
         listen: cli.common.listen()?,
@@ -85,6 +104,8 @@ fn check(cli: Cli) -> Result<OriginConfig, String> {
         workers: cli.common.workers,
         access_log: cli.common.access_log,
         root: cli.root,
+        files: cli.files,
+        cache: cli.cache,
         timeouts: cli.timeouts,
         limits: cli.limits,
     })
@@ -140,7 +161,7 @@ mod tests {
         assert_eq!((config.workers, config.verbosity), (Workers::Count(2), -1));
         assert_eq!((config.access_log, config.log_format), (LogTarget::Stdout, LogFormat::Json));
         assert_eq!(config.limits.max_head, 8 << 10);
-        for option in ["--upstream", "--demo", "--retries", "--forwarded", "--max-response-head", "--cache-dir"] {
+        for option in ["--upstream", "--demo", "--retries", "--forwarded", "--max-response-head"] {
             assert!(complaint(option).starts_with(&format!("unknown option '{option}'")), "{option}");
         }
         assert_eq!(

@@ -96,6 +96,12 @@ reasons! {
     BadResponseBody, "bad-response-body", Upstream;
     /// The answer ended before its length (cut).
     UpstreamTruncated, "upstream-truncated", Upstream;
+    /// Descriptors or memory for the file have run out (503).
+    StoreBusy, "store-busy", Proxy;
+    /// The disk or the file system failed (500).
+    StoreFailed, "store-failed", Proxy;
+    /// The file system did not answer in time (503).
+    StoreTimeout, "store-timeout", Proxy;
     /// A file became shorter while it was sent (cut).
     FileCut, "file-cut", Proxy;
 }

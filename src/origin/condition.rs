@@ -3,11 +3,11 @@
 use crate::base::date::http_date;
 use crate::http1::Fields;
 use crate::http1::field::trim;
-use crate::origin::store::Meta;
+use crate::origin::coding::Coding;
 use httpdate::HttpDate;
 
-/// A strong entity tag with its quotes: `"inode-length-seconds.nanos"`, each in hex. Files that differ in any of them
-/// differ.
+/// A strong entity tag with its quotes. Each coding of a file is a representation of its own, and so has its own tag
+/// (RFC 9110 §8.8.3.3).
 #[derive(Clone, Copy, Debug)]
 pub struct ETag {
     bytes: [u8; ETag::MOST],
@@ -15,19 +15,33 @@ pub struct ETag {
 }
 
 impl ETag {
-    /// Three numbers of 64 bits, one of 32, three separators, two quotes.
-    const MOST: usize = 3 * 16 + 8 + 3 + 2;
+    /// Two numbers of 64 bits, one of 32, two separators, the longest suffix, two quotes.
+    const MOST: usize = 2 * 16 + 8 + 2 + 4 + 2;
 
-    pub fn of(meta: &Meta) -> ETag {
+    /// By a hash of the content before coding: `"hash-coding"`. The same wherever the same bytes are served.
+    pub fn of_content(hash: u128, coding: Option<Coding>) -> ETag {
+        Self::build(coding, |tag| tag.hex(hash, 32))
+    }
+
+    /// By length and date: `"length-seconds.nanos-coding"`. No inode, so that copies of a file that kept its date have one
+    /// tag on all servers behind a balancer.
+    pub fn of_facts(length: u64, seconds: i64, nanos: u32, coding: Option<Coding>) -> ETag {
+        Self::build(coding, |tag| {
+            tag.number(length);
+            tag.push(b'-');
+            tag.number(seconds as u64);
+            tag.push(b'.');
+            tag.number(u64::from(nanos));
+        })
+    }
+
+    fn build(coding: Option<Coding>, fill: impl FnOnce(&mut ETag)) -> ETag {
         let mut tag = ETag { bytes: [0; Self::MOST], len: 0 };
         tag.push(b'"');
-        tag.hex(meta.inode);
-        tag.push(b'-');
-        tag.hex(meta.length);
-        tag.push(b'-');
-        tag.hex(meta.seconds as u64);
-        tag.push(b'.');
-        tag.hex(u64::from(meta.nanos));
+        fill(&mut tag);
+        for &byte in coding.map_or("", Coding::tag_suffix).as_bytes() {
+            tag.push(byte);
+        }
         tag.push(b'"');
         tag
     }
@@ -36,8 +50,11 @@ impl ETag {
         &self.bytes[..self.len]
     }
 
-    fn hex(&mut self, value: u64) {
-        let digits = (16 - value.leading_zeros() / 4).max(1);
+    fn number(&mut self, value: u64) {
+        self.hex(u128::from(value), (16 - value.leading_zeros() / 4).max(1));
+    }
+
+    fn hex(&mut self, value: u128, digits: u32) {
         for digit in (0..digits).rev() {
             self.push(b"0123456789abcdef"[(value >> (4 * digit)) as usize & 15]);
         }
@@ -50,8 +67,8 @@ impl ETag {
 }
 
 /// When a file changed, as HTTP can say it. Moments before 1970 show as its start.
-pub fn last_modified(meta: &Meta) -> HttpDate {
-    http_date(u64::try_from(meta.seconds).unwrap_or(0))
+pub fn last_modified(seconds: i64) -> HttpDate {
+    http_date(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// What the conditions of a GET or HEAD make of an answer that would be 200 without them.
@@ -64,32 +81,48 @@ pub enum Verdict {
     Failed,
 }
 
-/// Evaluates the conditions in the order of RFC 9110 §13.2.2; its steps are numbered. (Step 5, If-Range, comes with
-/// ranges.)
-pub fn judge(fields: &Fields<'_, '_>, tag: &ETag, modified: HttpDate) -> Verdict {
+/// Evaluates the conditions in the order of RFC 9110 §13.2.2; its steps are numbered. Step 5 is
+/// [`range_holds`], for what is served. Content without a tag matches none but `*`, and a date says nothing about content
+/// without one.
+pub fn judge(fields: &Fields<'_, '_>, tag: Option<&ETag>, modified: Option<HttpDate>) -> Verdict {
     let conditional = |name: &[u8]| name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"));
     if !fields.iter().any(|field| conditional(field.name)) {
         return Verdict::Serve;
     }
+    let is_ours = |other: &[u8]| tag.is_some_and(|tag| other == tag.as_bytes());
     if fields.find("if-match").is_some() {
         // 1. Strong comparison (§13.1.1): a weak tag matches nothing.
-        if !matches(fields, "if-match", |weak, other| !weak && other == tag.as_bytes()) {
+        if !matches(fields, "if-match", |weak, other| !weak && is_ours(other)) {
             return Verdict::Failed;
         }
-    } else if date(fields, "if-unmodified-since").is_some_and(|date| modified > date) {
+    } else if date(fields, "if-unmodified-since").is_some_and(|date| modified.is_some_and(|modified| modified > date)) {
         // 2.
         return Verdict::Failed;
     }
     if fields.find("if-none-match").is_some() {
         // 3. Weak comparison (§13.1.2).
-        if matches(fields, "if-none-match", |_, other| other == tag.as_bytes()) {
+        if matches(fields, "if-none-match", |_, other| is_ours(other)) {
             return Verdict::NotModified;
         }
-    } else if date(fields, "if-modified-since").is_some_and(|date| modified <= date) {
+    } else if date(fields, "if-modified-since").is_some_and(|date| modified.is_some_and(|modified| modified <= date)) {
         // 4.
         return Verdict::NotModified;
     }
     Verdict::Serve
+}
+
+/// Step 5: does If-Range let the Range of a GET be looked at (§13.1.5)? `modified` is what Last-Modified says, `now` the Date of
+/// the answer. A field that is malformed, or there twice, counts as one that does not hold: the whole is always right.
+pub fn range_holds(fields: &Fields<'_, '_>, tag: &ETag, modified: HttpDate, now: HttpDate) -> bool {
+    let mut lines = lines(fields, "if-range");
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        // Strong comparison: ours is strong, and `W/` makes the other unlike it.
+        (Some(value), None) if value.ends_with(b"\"") => value == tag.as_bytes(),
+        // A file may change twice within a second: a date is a strong validator only when its second is over (§8.8.2.2).
+        (Some(value), None) => parse_date(value).is_some_and(|date| date == modified && modified < now),
+        _ => false,
+    }
 }
 
 /// The values of all lines of a field that `http1` has no word for.
@@ -107,7 +140,12 @@ fn matches(fields: &Fields<'_, '_>, name: &str, same: impl Fn(bool, &[u8]) -> bo
 fn date(fields: &Fields<'_, '_>, name: &str) -> Option<HttpDate> {
     let mut lines = lines(fields, name);
     let (first, None) = (lines.next()?, lines.next()) else { return None };
-    std::str::from_utf8(first).ok()?.parse().ok()
+    parse_date(first)
+}
+
+/// Any of the three formats (§5.6.7).
+fn parse_date(value: &[u8]) -> Option<HttpDate> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// The entity tags of a list, each whether it is weak and its opaque part with the quotes (§8.8.3). Commas may stand
@@ -134,24 +172,81 @@ mod tests {
     use crate::http1::field::FieldSpace;
     use crate::http1::{Limits, request};
 
-    const META: Meta = Meta { length: 0x1f, seconds: 784_111_777, nanos: 16, inode: 0xa };
-    const TAG: &str = "\"a-1f-2ebc98a1.10\"";
+    const MODIFIED: i64 = 784_111_777;
+    const TAG: &str = "\"1f-2ebc98a1.10\"";
     const EXACT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
 
-    fn verdict(fields: &str) -> Verdict {
+    fn with<T>(fields: &str, look: impl FnOnce(&Fields<'_, '_>) -> T) -> T {
         let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let mut space = FieldSpace::new();
-        let head = request::parse(bytes.as_bytes(), &mut space, &Limits::REQUEST).unwrap();
-        judge(&head.fields, &ETag::of(&META), last_modified(&META))
+        look(&request::parse(bytes.as_bytes(), &mut space, &Limits::REQUEST).unwrap().fields)
+    }
+
+    fn verdict(fields: &str) -> Verdict {
+        with(fields, |fields| judge(fields, Some(&tag()), Some(last_modified(MODIFIED))))
+    }
+
+    fn tag() -> ETag {
+        ETag::of_facts(0x1f, MODIFIED, 16, None)
     }
 
     #[test]
-    fn a_tag_tells_every_fact_of_a_file() {
-        assert_eq!(std::str::from_utf8(ETag::of(&META).as_bytes()), Ok(TAG));
-        let most = Meta { length: u64::MAX, seconds: -1, nanos: u32::MAX, inode: u64::MAX };
-        assert_eq!(ETag::of(&most).as_bytes().len(), ETag::MOST);
-        assert_eq!(last_modified(&most).to_string(), "Thu, 01 Jan 1970 00:00:00 GMT");
+    fn moments_before_1970_show_as_its_start() {
+        assert_eq!(last_modified(-1).to_string(), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn content_without_a_tag_or_date_matches_only_what_anything_matches() {
+        let bare = |fields: &str| with(fields, |fields| judge(fields, None, None));
+        assert_eq!(bare("If-None-Match: *\r\n"), Verdict::NotModified);
+        assert_eq!(bare("If-None-Match: \"\"\r\n"), Verdict::Serve);
+        assert_eq!(bare("If-Match: \"x\"\r\n"), Verdict::Failed);
+        assert_eq!(bare(&format!("If-Modified-Since: {EXACT}\r\n")), Verdict::Serve);
+        assert_eq!(bare(&format!("If-Unmodified-Since: {EXACT}\r\n")), Verdict::Serve);
+    }
+
+    #[test]
+    fn tags_of_content_and_of_facts_tell_codings_apart() {
+        let text = |tag: ETag| String::from_utf8(tag.as_bytes().to_vec()).unwrap();
+        let hash = 0x0123_4567_89ab_cdef_0011_2233_4455_6677;
+        assert_eq!(text(ETag::of_content(hash, None)), "\"0123456789abcdef0011223344556677\"");
+        assert_eq!(text(ETag::of_content(0xf, Some(Coding::Zstd))), format!("\"{:031}f-zst\"", 0));
+        assert_eq!(text(ETag::of_facts(0x1f, 784_111_777, 16, None)), "\"1f-2ebc98a1.10\"");
+        assert_eq!(text(ETag::of_facts(0, 0, 0, Some(Coding::Brotli))), "\"0-0.0-br\"");
+        let most = ETag::of_facts(u64::MAX, -1, u32::MAX, Some(Coding::Gzip));
+        assert_eq!(text(most), "\"ffffffffffffffff-ffffffffffffffff.ffffffff-gz\"");
+        let longest = ETag::of_facts(u64::MAX, -1, u32::MAX, Some(Coding::Zstd));
+        assert_eq!(longest.as_bytes().len(), ETag::MOST);
+    }
+
+    #[test]
+    fn if_range_holds_for_this_very_representation_only() {
+        let later = http_date(784_111_778);
+        for (fields, expected) in [
+            (String::new(), true),
+            (format!("If-Range: {TAG}\r\n"), true),
+            (format!("if-range: \t{TAG} \r\n"), true),
+            (format!("If-Range: W/{TAG}\r\n"), false),
+            ("If-Range: \"x\"\r\n".to_owned(), false),
+            ("If-Range: *\r\n".to_owned(), false),
+            ("If-Range:\r\n".to_owned(), false),
+            ("If-Range: \"\r\n".to_owned(), false),
+            (format!("If-Range: {TAG}, {TAG}\r\n"), false),
+            (format!("If-Range: {TAG}\r\nIf-Range: {TAG}\r\n"), false),
+            (format!("If-Range: {EXACT}\r\n"), true),
+            ("If-Range: Sunday, 06-Nov-94 08:49:37 GMT\r\n".to_owned(), true),
+            ("If-Range: Sun Nov  6 08:49:37 1994\r\n".to_owned(), true),
+            (format!("If-Range: {BEFORE}\r\n"), false),
+            ("If-Range: Sun, 06 Nov 1994 08:49:38 GMT\r\n".to_owned(), false),
+            ("If-Range: soon\r\n".to_owned(), false),
+        ] {
+            let holds = |now| with(&fields, |fields| range_holds(fields, &tag(), last_modified(MODIFIED), now));
+            assert_eq!(holds(later), expected, "{fields}");
+            // Within the second of the change no date holds.
+            let dated = fields.contains("GMT") || fields.contains("1994");
+            assert_eq!(holds(last_modified(MODIFIED)), expected && !dated, "{fields}");
+        }
     }
 
     #[test]

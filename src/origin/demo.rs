@@ -1,16 +1,19 @@
-//! A store that needs no files: an origin that says its name, for trying out what a proxy does with several of them.
+//! An origin that says its name, for trying out what a proxy does with several of them: a store in front of another one.
 //!
-//! `/` tells who answered and how many times, `/echo` shows the request as it arrived, `/bytes/N` is a body of N bytes.
+//! For terminals `/` tells who answered and how many times; `/echo` shows the request as it arrived, `/bytes/N` is a body of N
+//! bytes. Everything else, `/` for browsers too, is the inner store's.
 
+use crate::base::{Content, Source};
+use crate::engine::SessionId;
 use crate::http1::{Method, RequestHead};
+use crate::origin::condition::ETag;
+use crate::origin::media::Media;
 use crate::origin::path::RelativePath;
-use crate::origin::store::{Meta, Opened, Page, Store, StoreError};
-use std::fmt::Write;
+use crate::origin::store::{Ask, Cached, Facts, Opened, Page, Piece, Purge, Store, StoreError, Vary};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The page for browsers; `{{name}}`, `{{nth}}` and `{{host}}` stand for what is filled in.
-const PAGE: &str = include_str!("demo.html");
 /// The body of `/bytes/N`: lines that tell where in them one is, again and again.
 const LINE: &[u8; 64] = b"0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXY\n";
 /// The largest N: 10 GiB.
@@ -18,85 +21,149 @@ const MOST_BYTES: u64 = 10 << 30;
 /// The generated content never changes: since 1 January 2026.
 const CHANGED: i64 = 1_767_225_600;
 
-const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Every answer is a new one, even to a cache that would keep it otherwise.
-const FRESH: &str = "Cache-Control: no-store\r\n";
 const FRESH_BY_ACCEPT: &str = "Cache-Control: no-store\r\nVary: Accept\r\n";
 /// Nothing that a client sent may be taken for a page.
 const FRESH_ECHO: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+/// A browser may keep the page, but must ask whether it still holds.
+const PAGE_BY_ACCEPT: &str = "Cache-Control: no-cache\r\nVary: Accept\r\n";
 
 /// See the module. Clones share the name and the count, so that each worker of one origin can have its own.
 #[derive(Clone, Debug)]
-pub struct DemoStore {
+pub struct DemoStore<S = NoFiles> {
     name: String,
     answers: Arc<AtomicU64>,
+    /// Many of the lines that a generated body is made of.
+    lines: Arc<[u8]>,
+    inner: S,
+}
+
+/// What is sent: a body made here, which needs nothing but its offset, or what the inner store has.
+#[derive(Debug)]
+pub enum DemoFile<F> {
+    Made,
+    Inner(F),
 }
 
 impl DemoStore {
-    /// The store of the origin called `name`: letters, digits and `-`, since it goes into fields and pages as it is.
+    /// The store of the origin called `name`, with nothing but what is made here.
     pub fn new(name: &str) -> Self {
-        debug_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
-        DemoStore { name: name.to_owned(), answers: Arc::default() }
-    }
-
-    /// `/`, for a browser or for a terminal. Only GET counts as an answer.
-    fn front(&self, head: &RequestHead<'_, '_>) -> Page {
-        let asked = u64::from(head.method == Method::Get);
-        let nth = Nth(self.answers.fetch_add(asked, Ordering::Relaxed) + asked).to_string();
-        let (media, body) = if wants_html(head) {
-            let page = PAGE.replace("{{name}}", &self.name).replace("{{nth}}", &nth);
-            (HTML, page.replace("{{host}}", &escaped(host(head))))
-        } else {
-            (TEXT, format!("{} answered (its {nth} answer)\n", self.name))
-        };
-        Page { status: 200, media, fields: FRESH_BY_ACCEPT, body: body.into_bytes() }
-    }
-
-    fn not_here(&self, head: &RequestHead<'_, '_>) -> Page {
-        let host = host(head);
-        let mut body = format!("404 Not Found: {} has only these:\n\n", self.name);
-        for (path, what) in [
-            ("/", "who answered"),
-            ("/echo", "your request as it arrived here"),
-            ("/bytes/N", "a body of N bytes, up to 10737418240"),
-        ] {
-            // Writing to a String cannot fail.
-            let _ = writeln!(body, "  http://{host}{path:10} {what}");
-        }
-        Page { status: 404, media: TEXT, fields: FRESH, body: body.into_bytes() }
+        DemoStore::over(name, NoFiles)
     }
 }
 
-impl Store for DemoStore {
-    /// A generated body needs nothing but its offset.
-    type File = ();
-
-    fn open(&mut self, path: &RelativePath, head: &RequestHead<'_, '_>) -> Result<Opened<()>, StoreError> {
-        let page = match path.as_bytes() {
-            b"index.html" => self.front(head),
-            b"echo" => Page { status: 200, media: TEXT, fields: FRESH_ECHO, body: echo(head) },
-            other => match bytes_wanted(other) {
-                Some(length) => {
-                    return Ok(Opened::File { file: (), meta: Meta { length, seconds: CHANGED, nanos: 0, inode: 0 } });
-                }
-                None => self.not_here(head),
-            },
-        };
-        Ok(Opened::Page(page))
+impl<S> DemoStore<S> {
+    /// The store of the origin called `name`, in front of `inner`. A name has letters, digits and `-`, since it goes into fields as
+    /// it is.
+    pub fn over(name: &str, inner: S) -> Self {
+        debug_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+        DemoStore { name: name.to_owned(), answers: Arc::default(), lines: LINE.repeat(4096).into(), inner }
     }
 
-    fn read(&mut self, _file: &mut (), offset: u64, into: &mut [u8]) -> Result<usize, StoreError> {
-        let (start, rest) = into.split_at_mut(into.len().min(LINE.len() - (offset % 64) as usize));
-        start.copy_from_slice(&LINE[(offset % 64) as usize..][..start.len()]);
-        for piece in rest.chunks_mut(LINE.len()) {
-            piece.copy_from_slice(&LINE[..piece.len()]);
+    /// `/` for a terminal. Only GET counts as an answer.
+    fn front(&self, head: &RequestHead<'_, '_>) -> Page {
+        let asked = u64::from(head.method == Method::Get);
+        let nth = Nth(self.answers.fetch_add(asked, Ordering::Relaxed) + asked);
+        let body = format!("{} answered (its {nth} answer)\n", self.name).into_bytes();
+        Page { status: 200, media: TEXT, fields: FRESH_BY_ACCEPT, body }
+    }
+}
+
+impl<S: Store> Store for DemoStore<S> {
+    type File = DemoFile<S::File>;
+
+    fn open(&mut self, ask: &Ask<'_, '_, '_>) -> Result<Opened<Self::File>, StoreError> {
+        let head = ask.head;
+        let opened = match ask.path.as_bytes() {
+            b"index.html" if ask.index && !wants_html(head) => return Ok(Opened::Page(self.front(head))),
+            b"index.html" if ask.index => by_accept(self.inner.open(ask)?),
+            b"echo" => {
+                return Ok(Opened::Page(Page { status: 200, media: TEXT, fields: FRESH_ECHO, body: echo(head) }));
+            }
+            other => match bytes_wanted(other) {
+                Some(length) => return Ok(Opened::File { file: DemoFile::Made, facts: generated(length) }),
+                None => self.inner.open(ask)?,
+            },
+        };
+        Ok(opened.map(DemoFile::Inner))
+    }
+
+    fn piece(
+        &mut self,
+        file: &mut Self::File,
+        offset: u64,
+        most: u64,
+        session: SessionId,
+    ) -> Result<Piece, StoreError> {
+        match file {
+            DemoFile::Inner(file) => self.inner.piece(file, offset, most, session),
+            DemoFile::Made => {
+                let start = offset % LINE.len() as u64;
+                let end = start.saturating_add(most);
+                Ok(Content::new(Source::Memory(self.lines.clone()), start, end).map_or(Piece::End, Piece::Here))
+            }
         }
-        Ok(into.len())
+    }
+
+    fn has_news(&self, session: SessionId) -> bool {
+        self.inner.has_news(session)
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        self.inner.forget(session);
+    }
+
+    fn woken(&mut self, sessions: &mut Vec<SessionId>) {
+        self.inner.woken(sessions);
+    }
+
+    fn purge(&mut self, path: &RelativePath, session: SessionId) -> Purge {
+        self.inner.purge(path, session)
     }
 
     fn fields(&self) -> Vec<u8> {
-        format!("X-Origin: {}\r\n", self.name).into_bytes()
+        [format!("X-Origin: {}\r\n", self.name).into_bytes(), self.inner.fields()].concat()
+    }
+}
+
+/// A store that has nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFiles;
+
+impl Store for NoFiles {
+    type File = Infallible;
+
+    fn open(&mut self, _ask: &Ask<'_, '_, '_>) -> Result<Opened<Infallible>, StoreError> {
+        Err(StoreError::NotFound)
+    }
+
+    fn piece(&mut self, file: &mut Infallible, _: u64, _: u64, _: SessionId) -> Result<Piece, StoreError> {
+        match *file {}
+    }
+}
+
+/// What is at `/` depends on whether a browser asks.
+fn by_accept<F>(opened: Opened<F>) -> Opened<F> {
+    match opened {
+        Opened::File { file, facts } if facts.status == 200 => {
+            Opened::File { file, facts: Facts { fields: PAGE_BY_ACCEPT, ..facts } }
+        }
+        other => other,
+    }
+}
+
+fn generated(length: u64) -> Facts {
+    Facts {
+        status: 200,
+        length: Some(length),
+        tag: Some(ETag::of_facts(length, CHANGED, 0, None)),
+        modified: Some(CHANGED),
+        media: Media { name: "application/octet-stream", charset: "" },
+        coding: None,
+        varies: Vary::Nothing,
+        fields: "",
+        cached: Cached::Not,
     }
 }
 
@@ -118,16 +185,6 @@ fn wants_html(head: &RequestHead<'_, '_>) -> bool {
         .iter()
         .filter(|field| field.name.eq_ignore_ascii_case(b"accept"))
         .any(|field| memchr::memmem::find(&field.value.to_ascii_lowercase(), b"text/html").is_some())
-}
-
-/// What the client calls this server.
-fn host<'b>(head: &RequestHead<'_, 'b>) -> &'b str {
-    head.host.and_then(|host| std::str::from_utf8(host).ok()).unwrap_or("localhost")
-}
-
-/// Text in HTML or in an attribute of it: a host may hold `&` and `'`.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('\'', "&#39;").replace('"', "&quot;").replace('<', "&lt;")
 }
 
 /// An ordinal in English.

@@ -1,11 +1,12 @@
 //! One request and its answer, from the judged head to the line in the access log.
 
-use crate::base::{BufferPool, Now, Peer, Size};
+use crate::base::{BufferPool, Content, Now, Peer};
 use crate::engine::record::Part;
-use crate::engine::{AccessRecord, CloseReason, Flow};
-use crate::http1::{Body, Fault, Framing, Known, Piece, RequestHead};
-use crate::origin::answer::{Reply, Sending};
-use crate::origin::store::Store;
+use crate::engine::{AccessRecord, CloseReason, Flow, SessionId};
+use crate::http1::{self, Body, Fault, Framing, Known, RequestHead};
+use crate::origin::answer::Reply;
+use crate::origin::sending::{Next, Sending};
+use crate::origin::store::{Piece, Store};
 
 /// An exchange under way. Boxed and used again, since it quotes its request in full.
 #[derive(Debug)]
@@ -16,20 +17,24 @@ pub(super) struct Exchange<F> {
     /// The connection may be used again.
     pub persist: bool,
     /// When the first byte of the request was seen.
-    begun: Now,
-    /// What of the head and a short body found no room in the flow yet, from `owed_at` on.
+    pub begun: Now,
+    /// What of the head, a short body or a frame found no room in the flow yet, from `owed_at` on.
     owed: Vec<u8>,
     owed_at: usize,
-    /// The file whose bytes follow.
-    file: Option<Sending<F>>,
-    /// What the down flow had given before.
+    /// The content that follows.
+    content: Option<Sending<F>>,
+    /// What the down flow had given before, and what was put into it since.
     given_before: u64,
+    put: u64,
 }
 
 /// The file has fewer bytes than its answer announced, or they cannot be read. The word tells which. Such an answer is
 /// neither padded nor ended as if it were complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut(pub &'static str);
+
+/// Content that is no longer is copied behind its head: one small message is cheaper than two pieces.
+const COPIED: u64 = 8 * 1024;
 
 impl<F> Exchange<F> {
     /// An exchange of `client` whose first byte was seen at `begun`, on a down flow that has given `given` bytes
@@ -42,8 +47,9 @@ impl<F> Exchange<F> {
             begun,
             owed: Vec::new(),
             owed_at: 0,
-            file: None,
+            content: None,
             given_before: given,
+            put: 0,
         }
     }
 
@@ -54,6 +60,7 @@ impl<F> Exchange<F> {
         self.persist = false;
         self.begun = begun;
         self.given_before = given;
+        self.put = 0;
     }
 
     // ---- what is said of it
@@ -83,7 +90,7 @@ impl<F> Exchange<F> {
 
     /// Completes the record as things stand, and lets go of everything else.
     pub fn close(&mut self, now: Now, down: &Flow) -> &AccessRecord {
-        self.file = None;
+        self.content = None;
         self.owed = Vec::new();
         self.owed_at = 0;
         let record = &mut self.record;
@@ -124,52 +131,100 @@ impl<F> Exchange<F> {
         self.record.status = reply.status;
         self.record.head_down = reply.head as u32;
         self.blame(reply.end, reply.detail);
+        self.persist &= !reply.content.as_ref().is_some_and(Sending::is_until_close);
         let n = down.push(pool, bytes);
+        self.put += n as u64;
         self.owed.extend_from_slice(&bytes[n..]);
-        self.file = reply.file;
+        self.content = reply.content;
     }
 
     /// Everything of the answer is in the flow or gone.
     pub fn owes_nothing(&self) -> bool {
-        self.owed_at == self.owed.len() && self.file.is_none()
+        self.owed_at == self.owed.len() && self.content.is_none()
     }
 
     /// Puts into the flow what has room there.
     ///
     /// # Errors
-    /// [`Cut`]: the file ended early or could not be read.
+    /// [`Cut`]: the content ended early or could not be had.
     pub fn fill<S: Store<File = F>>(
         &mut self,
         store: &mut S,
+        session: SessionId,
         down: &mut Flow,
         pool: &mut BufferPool,
     ) -> Result<(), Cut> {
-        if self.owed_at < self.owed.len() {
-            self.owed_at += down.push(pool, &self.owed[self.owed_at..]);
-            if self.owed_at < self.owed.len() {
-                return Ok(());
-            }
+        if down.drained() && down.given() - self.given_before < self.put {
+            return Err(Cut("file-shrank"));
         }
-        while let Some(sending) = &mut self.file {
-            let room = down.room(pool, Size::Large);
-            let left = usize::try_from(sending.end - sending.offset).unwrap_or(usize::MAX);
-            let most = room.len().min(left);
-            if most == 0 {
-                return Ok(());
-            }
-            let n = match store.read(&mut sending.file, sending.offset, &mut room[..most]) {
-                Ok(0) => return Err(Cut("file-shrank")),
-                Ok(n) => n,
-                Err(error) => return Err(Cut(error.word())),
+        while self.pay(down, pool) && down.content().is_none() {
+            let Some(sending) = &mut self.content else { break };
+            let (at, most) = match sending.next() {
+                Next::Bytes { at, most } => (at, most),
+                Next::Text(text) => {
+                    self.owe(&text);
+                    continue;
+                }
+                Next::Through => {
+                    self.content = None;
+                    break;
+                }
             };
-            down.filled(n);
-            down.pass(n);
-            sending.offset += n as u64;
-            if sending.offset == sending.end {
-                self.file = None;
+            match store.piece(&mut sending.file, at, most, session) {
+                Ok(Piece::Here(content)) => {
+                    if !self.put_content(content, down, pool) {
+                        break;
+                    }
+                }
+                Ok(Piece::Wait) => break,
+                Ok(Piece::End) => {
+                    let last = sending.ended().ok_or(Cut("file-shrank"))?;
+                    self.owe(last);
+                }
+                Err(error) => return Err(Cut(error.word())),
             }
         }
         Ok(())
+    }
+
+    fn owe(&mut self, bytes: &[u8]) {
+        self.owed.clear();
+        self.owed_at = 0;
+        self.owed.extend_from_slice(bytes);
+    }
+
+    /// Puts what is owed into the flow. True if that was all.
+    fn pay(&mut self, down: &mut Flow, pool: &mut BufferPool) -> bool {
+        if self.owed_at < self.owed.len() {
+            let n = down.push(pool, &self.owed[self.owed_at..]);
+            self.owed_at += n;
+            self.put += n as u64;
+        }
+        self.owed_at == self.owed.len()
+    }
+
+    /// Puts a piece of content into the flow or behind it. False if there was no room for it, or for the line before it.
+    fn put_content(&mut self, content: Content, down: &mut Flow, pool: &mut BufferPool) -> bool {
+        let Some(sending) = &mut self.content else { return false };
+        if let Some(line) = sending.chunk_line(content.left()) {
+            self.owe(&line);
+            if !self.pay(down, pool) {
+                return false;
+            }
+        }
+        let n = match content.bytes() {
+            Some(bytes) if bytes.len() as u64 <= COPIED => down.push(pool, bytes) as u64,
+            _ => {
+                let n = content.left();
+                down.append(pool, content);
+                n
+            }
+        };
+        self.put += n;
+        if let Some(sending) = &mut self.content {
+            sending.moved(n);
+        }
+        n > 0
     }
 }
 
@@ -178,11 +233,14 @@ pub(super) fn body_part(body: &mut Body, bytes: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     loop {
         match body.next(&bytes[at..])? {
-            Piece::NeedMore | Piece::End => return Ok(at),
-            Piece::Data(n) | Piece::Chunk { len: n, .. } | Piece::LastChunk { len: n } | Piece::Trailers { len: n } => {
+            http1::Piece::NeedMore | http1::Piece::End => return Ok(at),
+            http1::Piece::Data(n)
+            | http1::Piece::Chunk { len: n, .. }
+            | http1::Piece::LastChunk { len: n }
+            | http1::Piece::Trailers { len: n } => {
                 at += n;
             }
-            Piece::ChunkEnd => at += 2,
+            http1::Piece::ChunkEnd => at += 2,
         }
     }
 }

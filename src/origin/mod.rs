@@ -2,28 +2,33 @@
 //!
 //! `session` waits for heads and carries exchanges to their end; `answer` decides what a request gets, with the
 //! help of [`path`] (which name it means), `condition` (whether the client has it already) and `media`;
-//! `exchange` feeds the answer to the flow; [`store`] is the seam to the content. [`demo`] is a store that needs no
-//! files.
+//! `exchange` feeds the answer to the flow; [`store`] is the seam to the content. [`demo`] is a store that says its
+//! name, in front of another one.
 
 mod answer;
-mod condition;
+pub mod coding;
+pub mod condition;
 pub mod demo;
 mod exchange;
-mod media;
+pub mod listing;
+pub mod media;
 pub mod path;
+pub mod range;
+mod sending;
 mod session;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use coding::Coding;
 pub use demo::DemoStore;
 pub use path::RelativePath;
 pub use session::Session;
-pub use store::{Meta, Opened, Page, Store, StoreError};
+pub use store::{Ask, Facts, Opened, Page, Piece, Purge, Store, StoreError};
 
 use crate::base::time::SECOND;
 use crate::base::{Micros, Now, Peer};
-use crate::engine::{App, Flow, Turn};
+use crate::engine::{App, Flow, SessionId, Turn};
 use crate::http1::Limits;
 use answer::Desk;
 use exchange::Exchange;
@@ -40,6 +45,12 @@ pub struct Settings {
     /// Between two writes to a client that takes its answer slowly.
     pub client_write: Micros,
     pub request: Limits,
+    /// For the store to find what is asked for.
+    pub store: Micros,
+    /// A PURGE that came through a proxy on this machine counts, as if its sender were on this machine as well.
+    pub proxied_purge: bool,
+    /// Which answers get which Cache-Control.
+    pub cache_control: Vec<Rule>,
     /// Content of a request body, in bytes, that is read and dropped to keep the connection. After more the connection
     /// ends.
     pub max_drained: u64,
@@ -53,8 +64,45 @@ impl Default for Settings {
             client_body: 30 * SECOND,
             client_write: 30 * SECOND,
             request: Limits::REQUEST,
+            store: 30 * SECOND,
+            proxied_purge: false,
+            cache_control: Vec::new(),
             max_drained: 1024 * 1024,
         }
+    }
+}
+
+/// A Cache-Control value, and the files whose answers get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub files: Files,
+    pub value: String,
+}
+
+/// Some of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    All,
+    /// Those whose path begins so; no leading slash.
+    Below(String),
+    /// Those whose name ends so.
+    Ending(String),
+}
+
+impl Rule {
+    /// The rule that says most about a file: the one for an ending, then that for the longest beginning, then that for all.
+    fn of<'r>(rules: &'r [Rule], path: &RelativePath) -> Option<&'r Rule> {
+        let bytes = path.as_bytes();
+        let weight = |rule: &Rule| match &rule.files {
+            Files::All => Some(0),
+            Files::Below(start) => bytes.starts_with(start.as_bytes()).then_some(1 + start.len()),
+            Files::Ending(end) => bytes.ends_with(end.as_bytes()).then_some(usize::MAX / 2 + end.len()),
+        };
+        rules
+            .iter()
+            .filter_map(|rule| Some((weight(rule)?, rule)))
+            .max_by_key(|(weight, _)| *weight)
+            .map(|found| found.1)
     }
 }
 
@@ -94,6 +142,10 @@ impl<S: Store> App for Origin<S> {
 
     fn advance(&mut self, session: &mut Self::Session, turn: &mut Turn<'_>) {
         session.advance(&mut self.shop, turn);
+    }
+
+    fn wakes(&mut self, sessions: &mut Vec<SessionId>) {
+        self.shop.store.woken(sessions);
     }
 
     fn deadline(&self, session: &mut Self::Session, _now: Now, _up: &Flow, down: &Flow) -> Option<Micros> {

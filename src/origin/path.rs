@@ -3,6 +3,8 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 use std::fmt;
 
+/// The file that a directory's path stands for.
+pub const INDEX: &[u8] = b"index.html";
 /// The only segment with a leading dot that is served, and only as the first one (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
@@ -108,18 +110,22 @@ impl RelativePath {
         self.bytes.extend_from_slice(name);
     }
 
-    /// What follows the last dot of the last segment, if it is text.
-    pub fn extension(&self) -> Option<&str> {
-        let name = self.segments().last()?;
-        let dot = memchr::memrchr(b'.', name)?;
-        std::str::from_utf8(&name[dot + 1..]).ok()
+    /// The directory that it is in.
+    pub fn folder(&self) -> RelativePath {
+        let end = memchr::memrchr(b'/', &self.bytes).map_or(0, |slash| slash + 1);
+        RelativePath { bytes: self.bytes[..end].to_vec() }
     }
 
     /// The path as it stands in a URI, without a leading slash. Encoded anew, so that no byte of it can mean anything
     /// else: neither a second slash at the start nor a backslash that a browser would take for one.
     pub fn encoded(&self) -> impl fmt::Display {
-        percent_encode(&self.bytes, PATH)
+        encoded(&self.bytes)
     }
+}
+
+/// A name below the root as it stands in a URI.
+pub fn encoded(name: &[u8]) -> impl fmt::Display {
+    percent_encode(name, PATH)
 }
 
 /// Judges one decoded segment.
@@ -224,9 +230,9 @@ mod tests {
         path.decode(b"/%5cevil.example/a%20b%25%0d%0a").unwrap();
         assert_eq!(path.encoded().to_string(), "%5Cevil.example/a%20b%25%0D%0A");
         path.decode(b"/x/y.tar.gz").unwrap();
-        assert_eq!(path.extension(), Some("gz"));
-        path.decode(b"/x.d/y").unwrap();
-        assert_eq!(path.extension(), None);
+        assert_eq!(path.folder().as_bytes(), b"x/");
+        path.decode(b"/y").unwrap();
+        assert!(path.folder().as_bytes().is_empty() && path.folder().is_directory());
         assert!(path.decode(b"/a//").is_err() && path.is_directory() && path.as_bytes().is_empty());
     }
 }

@@ -7,7 +7,7 @@ use crate::http1::body::MAX_TRAILERS;
 use crate::http1::encode::{Persist, Shape};
 use crate::http1::field::FieldSpace;
 use crate::http1::{Body, Fault, Framing, HeadScan, Method, RequestHead, Version, request, scan};
-use crate::origin::answer::{Reply, respond};
+use crate::origin::answer::{Asker, Reply, respond};
 use crate::origin::exchange::{Cut, Exchange, body_part};
 use crate::origin::store::Store;
 use crate::origin::{KEPT_EXCHANGES, Settings, Shop};
@@ -25,6 +25,8 @@ pub struct Session<F> {
     empty_lines: u8,
     /// When the first byte of the awaited head was seen.
     begun: Option<Now>,
+    /// Its head is here, and the store looks for what it asks for.
+    asks: bool,
     /// A request was answered before.
     served: bool,
     /// The moment from which the present deadline counts, and how far things were by then.
@@ -32,7 +34,7 @@ pub struct Session<F> {
     moved: Moved,
 }
 
-/// What counts as progress of an exchange: bytes that the client took or, once it has taken all there are, bytes that
+/// What counts as progress of an exchange: bytes that the client took or, once it has taken its whole answer, bytes that
 /// it sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moved {
@@ -40,9 +42,24 @@ enum Moved {
     Taken(u64),
 }
 
-impl Moved {
-    fn of(up: &Flow, down: &Flow) -> Moved {
-        if down.drained() { Moved::Taken(up.taken()) } else { Moved::Given(down.given()) }
+/// Who is waited for while an exchange is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// The client is to take what is ready.
+    Reader,
+    /// The client is to send the rest of its request.
+    Sender,
+    /// The store is to go on with the answer.
+    Store,
+}
+
+impl Awaited {
+    fn of<F>(exchange: &Exchange<F>, down: &Flow) -> Awaited {
+        match (down.drained(), exchange.owes_nothing()) {
+            (false, _) => Awaited::Reader,
+            (true, true) => Awaited::Sender,
+            (true, false) => Awaited::Store,
+        }
     }
 }
 
@@ -77,6 +94,7 @@ impl<F> Session<F> {
             scan: HeadScan::default(),
             empty_lines: EMPTY_LINES,
             begun: None,
+            asks: false,
             served: false,
             since: now.mono,
             moved: Moved::Taken(0),
@@ -87,9 +105,11 @@ impl<F> Session<F> {
     /// noticed between one and two spans after its last byte, because what the loop sends after a turn is seen in the
     /// next one.
     pub(super) fn deadline(&self, settings: &Settings, down: &Flow) -> Micros {
-        let span = match self.exchange {
-            Some(_) if down.drained() => settings.client_body,
-            Some(_) => settings.client_write,
+        let span = match self.exchange.as_ref().map(|exchange| Awaited::of(exchange, down)) {
+            Some(Awaited::Reader) => settings.client_write,
+            Some(Awaited::Sender) => settings.client_body,
+            Some(Awaited::Store) => settings.store,
+            None if self.asks => settings.store,
             None if self.served && self.begun.is_none() => settings.client_idle,
             None => settings.client_head,
         };
@@ -155,7 +175,12 @@ impl<F> Session<F> {
     }
 
     fn stalled(&mut self, settings: &Settings, turn: &Turn<'_>) -> Step {
-        let moved = Moved::of(turn.up, turn.down);
+        let Some(exchange) = &self.exchange else { return Step::Wait };
+        let awaited = Awaited::of(exchange, turn.down);
+        let moved = match awaited {
+            Awaited::Sender => Moved::Taken(turn.up.taken()),
+            Awaited::Reader | Awaited::Store => Moved::Given(turn.down.given()),
+        };
         if moved != self.moved {
             self.moved = moved;
             self.since = turn.now.mono;
@@ -163,31 +188,35 @@ impl<F> Session<F> {
         if !self.expired(settings, turn) {
             return Step::Wait;
         }
-        let Some(exchange) = &mut self.exchange else { return Step::Wait };
-        if turn.down.drained() {
-            exchange.blame(CloseReason::ClientBodyTimeout, "");
-            Step::Over(Close::Linger)
-        } else {
-            exchange.blame(CloseReason::ClientWriteTimeout, "");
-            Step::Over(Close::Reset)
+        let (end, close) = match awaited {
+            Awaited::Reader => (CloseReason::ClientWriteTimeout, Close::Reset),
+            Awaited::Sender => (CloseReason::ClientBodyTimeout, Close::Linger),
+            // A clean end would make a part look like the whole.
+            Awaited::Store => (CloseReason::StoreTimeout, Close::Reset),
+        };
+        if let Some(exchange) = &mut self.exchange {
+            exchange.blame(end, "");
         }
+        Step::Over(close)
     }
 
     fn fill<S: Store<File = F>>(&mut self, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
         let Some(exchange) = &mut self.exchange else { return };
-        if let Err(Cut(word)) = exchange.fill(&mut shop.store, turn.down, turn.pool) {
+        let owed = !exchange.owes_nothing();
+        if let Err(Cut(word)) = exchange.fill(&mut shop.store, turn.session, turn.down, turn.pool) {
             exchange.blame(CloseReason::FileCut, word);
             self.end(Close::Reset, shop, turn);
-        } else {
-            if !turn.down.drained() {
-                turn.effects.again = Again::DownSent;
-            }
+        } else if !turn.down.drained() || (owed && exchange.owes_nothing()) {
+            turn.effects.again = Again::DownSent;
         }
     }
 
     /// Hands the exchange's record over. The session waits for the next head.
     fn finish<S: Store<File = F>>(&mut self, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
         let Some(mut exchange) = self.exchange.take() else { return };
+        if !exchange.owes_nothing() {
+            shop.store.forget(turn.session);
+        }
         turn.log.record(exchange.close(turn.now, turn.down));
         if shop.free.len() < KEPT_EXCHANGES {
             shop.free.push(exchange);
@@ -223,6 +252,10 @@ impl<F> Session<F> {
                 self.since = turn.now.mono;
             }
         }
+        if self.asks && self.stops_asking(shop, turn) {
+            return;
+        }
+        let raw = turn.up.raw();
         let most = shop.settings.request.head;
         let judged = match self.scan.end(raw) {
             Err(fault) => Err(fault.into()),
@@ -234,6 +267,24 @@ impl<F> Session<F> {
         if let Err(refusal) = judged {
             self.refuse(&refusal, shop, turn);
         }
+    }
+
+    /// Ends the wait for the store if nobody waits any more, or if it has lasted too long.
+    fn stops_asking<S: Store<File = F>>(&mut self, shop: &mut Shop<S>, turn: &mut Turn<'_>) -> bool {
+        let late = self.expired(&shop.settings, turn);
+        let (end, close) = match (turn.client, turn.drain) {
+            (Side::Broken, _) => (CloseReason::ClientReset, Close::Reset),
+            (_, Drain::Now) => (CloseReason::Drained, Close::Reset),
+            _ if late => (CloseReason::StoreTimeout, Close::Linger),
+            _ => return false,
+        };
+        if late {
+            self.refuse(&Refusal { status: 503, end, detail: "" }, shop, turn);
+        } else {
+            shop.store.forget(turn.session);
+            self.give_up(end, close, shop, turn);
+        }
+        true
     }
 
     fn skip_empty_lines(&mut self, up: &mut Flow) {
@@ -281,6 +332,9 @@ impl<F> Session<F> {
         let (bytes, rest) = turn.up.raw().split_at(len);
         let mut space = FieldSpace::new();
         let head = request::parse(bytes, &mut space, &shop.settings.request)?;
+        if self.asks && !shop.store.has_news(turn.session) {
+            return Ok(());
+        }
         let mut exchange = self.new_exchange(shop, turn);
         exchange.quote(&head);
         exchange.body = Body::new(head.framing);
@@ -294,16 +348,39 @@ impl<F> Session<F> {
         };
         exchange.persist = keeps(&head, &exchange.body, &shop.settings) && turn.drain == Drain::No;
         let shape = Shape { head: head.method == Method::Head, persist: connection(head.version, exchange.persist) };
-        let mut sheet = shop.desk.sheet(turn.now.unix, shape);
-        let reply = respond(&mut shop.store, &mut shop.path, &head, &mut sheet);
+        let local = self.is_local() && (shop.settings.proxied_purge || !came_by_proxy(&head));
+        let asker = Asker { session: turn.session, now: turn.now, local };
+        let mut sheet = shop.desk.sheet(turn.now.unix, shape, head.version, &shop.settings.cache_control);
+        let Some(reply) = respond(&mut shop.store, &mut shop.path, &head, &asker, &mut sheet) else {
+            self.wait_for_store(exchange, shop, turn);
+            return Ok(());
+        };
         turn.up.skip(read);
         exchange.record.bytes_up = read as u64;
         self.answer(exchange, reply, shop, turn);
         Ok(())
     }
 
+    /// Is the other end of the connection on this machine?
+    fn is_local(&self) -> bool {
+        self.peer.ip().is_none_or(|ip| ip.is_loopback())
+    }
+
+    /// The request stays in its flow unread, and is looked at again when the store has news.
+    fn wait_for_store<S: Store<File = F>>(&mut self, exchange: Box<Exchange<F>>, shop: &mut Shop<S>, turn: &Turn<'_>) {
+        shop.free.push(exchange);
+        if !self.asks {
+            self.asks = true;
+            self.since = turn.now.mono;
+        }
+    }
+
     /// Answers with an error page, after which the connection ends. All that came belongs to the refused request.
     fn refuse<S: Store<File = F>>(&mut self, refusal: &Refusal, shop: &mut Shop<S>, turn: &mut Turn<'_>) {
+        if self.asks {
+            // Found or not, nobody comes for it any more.
+            shop.store.forget(turn.session);
+        }
         let mut exchange = match self.exchange.take() {
             Some(exchange) => exchange,
             None => {
@@ -316,7 +393,11 @@ impl<F> Session<F> {
         exchange.drop_body(turn.up, 0);
         let to_head = exchange.record.part(Part::Line).starts_with(b"HEAD ");
         let shape = Shape { head: to_head, persist: Persist::Close };
-        let reply = shop.desk.sheet(turn.now.unix, shape).page(refusal.status, refusal.end, refusal.detail);
+        let reply = shop.desk.sheet(turn.now.unix, shape, Version::Http11, &[]).page(
+            refusal.status,
+            refusal.end,
+            refusal.detail,
+        );
         self.answer(exchange, reply, shop, turn);
     }
 
@@ -328,8 +409,11 @@ impl<F> Session<F> {
         shop: &mut Shop<S>,
         turn: &mut Turn<'_>,
     ) {
+        let head = exchange.begun.mono + exchange.record.wait_head;
+        exchange.record.first_byte = turn.now.mono.saturating_sub(head);
         exchange.send(shop.desk.written(), reply, turn.down, turn.pool);
         self.exchange = Some(exchange);
+        self.asks = false;
         self.since = turn.now.mono;
     }
 
@@ -344,9 +428,18 @@ impl<F> Session<F> {
             None => Box::new(Exchange::new(self.peer, begun, given)),
         };
         exchange.record.client_reused = self.served;
-        exchange.record.wait_head = turn.now.mono - begun.mono;
+        // What the store took to find it is not the client's time.
+        let whole = if self.asks { self.since } else { turn.now.mono };
+        exchange.record.wait_head = whole.saturating_sub(begun.mono);
         exchange
     }
+}
+
+/// Does the request say that it comes from further away than its connection?
+fn came_by_proxy(head: &RequestHead<'_, '_>) -> bool {
+    const SIGNS: [&str; 4] = ["via", "forwarded", "x-forwarded-for", "x-real-ip"];
+    let is_sign = |name: &[u8]| SIGNS.iter().any(|sign| name.eq_ignore_ascii_case(sign.as_bytes()));
+    head.fields.iter().any(|field| is_sign(field.name))
 }
 
 /// May another request follow this one?

@@ -2,6 +2,7 @@
 //!
 //! Nothing is half-started: names are resolved, every listener is bound and the log is open before the first worker runs.
 
+mod cache;
 mod cores;
 mod crew;
 mod demo;
@@ -82,10 +83,11 @@ fn open_files() -> usize {
 
 /// How many clients each worker may have: as told, or so many that every one of them can have its server connection as well, and some
 /// of them a pipe.
-fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize) -> usize {
+/// `others` more are open besides.
+fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize, others: usize) -> usize {
     const OTHERS: usize = 64;
     let files_of_a_group = SESSIONS_PER_PIPE * sockets_each + 2;
-    let possible = (open_files().saturating_sub(OTHERS) / files_of_a_group).saturating_mul(SESSIONS_PER_PIPE);
+    let possible = (open_files().saturating_sub(OTHERS + others) / files_of_a_group).saturating_mul(SESSIONS_PER_PIPE);
     if let Some(told) = told.filter(|told| *told > possible) {
         log::warn!(
             "--max-connections {told} needs more open files than allowed: {possible} it is (raise the limit with ulimit -n)"

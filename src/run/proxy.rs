@@ -7,7 +7,8 @@ use crate::config::{Exit, LogTarget, Server, explain_log, refuse_loops, resolve}
 use crate::net::{Settings as NetSettings, Worker};
 use crate::proxy::{Forwarded, Proxy, Settings};
 use crate::run::crew::{Crew, Rank};
-use crate::run::{Listening, bind_all, demo, format, sessions_per_worker, start_diagnostics, target};
+use crate::run::demo::Demo;
+use crate::run::{Listening, bind_all, format, sessions_per_worker, start_diagnostics, target};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
     let workers = if config.demo { 1 } else { config.workers.count() };
     let mut crew = Crew::new()?;
     let listening = bind_all(&config.listen, workers, config.limits.client.backlog)?;
-    let servers = if config.demo { demo::start(&mut crew)? } else { resolve(&config.upstreams)? };
+    let demo = if config.demo { Some(Demo::start(&mut crew)?) } else { None };
+    let servers = demo.as_ref().map_or_else(|| resolve(&config.upstreams), |demo| Ok(demo.servers.clone()))?;
     refuse_loops(&config.listen, &servers)?;
     let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
     let setup =
@@ -48,10 +50,11 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
     }
     Listening::announce(&listening.addresses);
     announce(config, &servers, workers);
-    if config.demo {
-        demo::invite(&listening.addresses, &config.access_log);
+    if let Some(demo) = &demo {
+        demo.invite(&listening.addresses, &config.access_log);
     }
     let ended = crew.serve(&log);
+    drop(demo);
     let totals = log.stop(access_log::STOP_DEADLINE);
     log::info!("access log: {} written, {} lost", totals.written, totals.dropped + totals.write_failed);
     ended
@@ -94,7 +97,7 @@ fn settings(config: &ProxyConfig) -> Settings {
 fn net_settings(config: &ProxyConfig, workers: usize) -> NetSettings {
     NetSettings {
         buffer: config.limits.client.buffer_size,
-        max_sessions: sessions_per_worker(config.limits.client.max_connections, workers, 2),
+        max_sessions: sessions_per_worker(config.limits.client.max_connections, workers, 2, 0),
         idle_per_server: config.limits.max_idle,
         drain: config.timeouts.client.drain,
         linger: 2 * SECOND,

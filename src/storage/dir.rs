@@ -1,300 +1,456 @@
-//! A directory as a store: every name is looked up below its root, and the kernel keeps it there.
+//! A worker's store: what it has at hand is answered at once; what must be opened, read, compressed or listed is given to the pool, and
+//! the sessions that wait for it are woken by mail.
 //!
-//! With `openat2` (Linux 5.6) symbolic links are followed as long as they stay below the root; one that leads out, be
-//! it by `..` or by an absolute path, is not found. Without it no symbolic link is followed at all.
+//! Never stale: what is at hand is looked at again (its name, and the facts of the file behind it) before it is sent, once per batch of
+//! events, as the clock is read once per batch.
 
-use crate::http1::RequestHead;
-use crate::origin::{Meta, Opened, RelativePath, Store, StoreError};
+use crate::base::{Content, Micros, Now, Source};
+use crate::engine::SessionId;
+use crate::origin::store::{Cached, Facts};
+use crate::origin::{Ask, Opened, Piece, Purge, RelativePath, Store, StoreError, listing};
+use crate::storage::cache::CacheDir;
+use crate::storage::flight::{End, Flight, Listener, Look};
+use crate::storage::hot::{Hot, Weigh};
+use crate::storage::loaded::{Body, IN_MEMORY, Kept, Loaded, Loading};
+use crate::storage::make::keys_of;
+use crate::storage::pool::Kind;
+use crate::storage::site::{Site, Want, at_once};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat, openat2};
-use rustix::io::{Errno, pread, retry_on_intr};
-use std::io;
-use std::path::Path;
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
+use std::collections::HashMap;
+use std::io::IoSliceMut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// For reading, without ever waiting: the open of a FIFO would last until somebody writes to it. (Regular files ignore
-/// NONBLOCK.)
-const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-/// A directory to look further in.
-const LOOK: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
-/// A lookup that raced with a rename somewhere says EAGAIN, and may be tried again (openat2(2)).
-const TRIES: u32 = 8;
+/// Bytes of answers that a worker has at hand.
+const HOT_BYTES: usize = 64 << 20;
+/// Bytes of a file given to the loop at once.
+const WINDOW: u64 = 1 << 20;
+/// An answer that is being made is begun to be sent when so much of it is there; before that it is worth waiting for its length.
+const BEGIN: u64 = 64 * 1024;
+/// How long a worker believes that there is no compressed file beside one.
+const BELIEVE: Micros = 5_000_000;
+/// How often an object of the cache is told that it is asked for.
+const TOUCH: Micros = 1_000_000;
 
-/// The files below a directory. Read with blocking calls.
-#[derive(Debug)]
+/// See the module.
 pub struct DirStore {
-    root: OwnedFd,
-    /// The kernel has `openat2`.
-    beneath: bool,
+    site: Arc<Site>,
+    hot: Hot<AtHand>,
+    mail: Arc<Mail>,
+    inbox: Receiver<News>,
+    tickets: HashMap<SessionId, Ticket>,
+    /// The job of the pool that will answer a question.
+    asking: HashMap<Box<[u8]>, Asking>,
+    /// Who waits for a job, by its number.
+    waiting: HashMap<u64, Vec<SessionId>>,
+    /// Who waits for more of an answer being made.
+    riders: HashMap<usize, Vec<SessionId>>,
+    /// The key of the request at hand.
+    key: Vec<u8>,
+    /// Jobs given to the pool, the last one's number.
+    jobs: u64,
+}
+
+/// What a session waits for, or gets when it asks again.
+enum Ticket {
+    Waits,
+    Found(Result<Loading, StoreError>),
+    /// This job reads its file from this offset on. It may have become of no use by the time it ends.
+    Reads {
+        job: u64,
+        at: u64,
+    },
+    /// The bytes of its file from this offset are in memory now.
+    Warm(u64),
+    /// So many answers were dropped.
+    Purged(u64),
+}
+
+/// A job that was given to the pool. Once it has begun to look, who asks later must not have its answer: what it saw may have changed
+/// before they asked.
+struct Asking {
+    job: u64,
+    begun: Arc<AtomicBool>,
+}
+
+/// An answer at hand, and when it was looked at.
+struct AtHand {
+    loaded: Arc<Loaded>,
+    checked: Micros,
+    loaded_at: Micros,
+    touched: Micros,
+}
+
+impl Weigh for AtHand {
+    fn weight(&self) -> usize {
+        match (&self.loaded.body, &self.loaded.kept) {
+            (Body::Memory(bytes), _) => bytes.len(),
+            // Its bytes are in memory of ours.
+            (Body::File { .. }, Some(_)) => self.loaded.facts.length.unwrap_or(0) as usize,
+            _ => 0,
+        }
+    }
+}
+
+/// What a worker is told by the pool.
+enum News {
+    /// The answer to a question, by this job.
+    Loaded(Box<[u8]>, u64, Result<Loading, StoreError>),
+    /// A flight has moved: its address.
+    Moved(usize),
+    /// This job has read for this session.
+    Warm(SessionId, u64),
+    Purged(SessionId, u64),
+}
+
+/// The way to a worker.
+struct Mail {
+    outbox: Sender<News>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Mail {
+    fn send(&self, news: News) {
+        // A worker that is gone needs no news.
+        if self.outbox.send(news).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+impl Listener for Mail {
+    fn moved(&self, flight: &Arc<Flight>) {
+        self.send(News::Moved(Arc::as_ptr(flight).addr()));
+    }
+
+    fn worker(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
 }
 
 impl DirStore {
-    /// The files below `root`. The directory is held open: it may be renamed, and its place taken, without this store
-    /// following.
-    ///
-    /// # Errors
-    /// `root` is no directory, or it cannot be opened.
-    pub fn new(root: &Path) -> io::Result<Self> {
-        let root = open(root, LOOK, Mode::empty())?;
-        // Where the call is unknown or filtered out, ENOSYS or EPERM says so.
-        let beneath = openat2(&root, ".", LOOK, Mode::empty(), BENEATH).is_ok();
-        Ok(DirStore { root, beneath })
+    /// A worker's view of a site, with so many answers at hand at most (each may hold a file open). `wake` ends the worker's wait.
+    pub fn new(site: Arc<Site>, at_hand: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let (outbox, inbox) = channel();
+        DirStore {
+            site,
+            hot: Hot::new(HOT_BYTES, at_hand),
+            mail: Arc::new(Mail { outbox, wake: Box::new(wake) }),
+            inbox,
+            tickets: HashMap::new(),
+            asking: HashMap::new(),
+            waiting: HashMap::new(),
+            riders: HashMap::new(),
+            key: Vec::new(),
+            jobs: 0,
+        }
     }
 
-    fn find(&self, path: &RelativePath) -> rustix::io::Result<OwnedFd> {
-        if !self.beneath {
-            return self.walk(path);
+    /// What is asked for, from what is at hand.
+    fn at_hand(&mut self, now: Now, coded: bool) -> Option<Opened<Body>> {
+        self.hot.tend(now.mono);
+        let hand = self.hot.get(&self.key)?;
+        // A compressed file may have come to lie beside it.
+        let old = coded && now.mono.saturating_sub(hand.loaded_at) >= BELIEVE && hand.loaded.facts.coding.is_none();
+        let checked = hand.checked == now.mono || hand.loaded.guards.iter().all(|guard| guard.holds(&self.site.root));
+        let cached = match &hand.loaded.kept {
+            Some(kept) => hit(self.site.cache.as_deref(), kept).inspect(|_| {
+                if now.mono.saturating_sub(hand.touched) >= TOUCH {
+                    hand.touched = now.mono;
+                    self.site.cache.as_ref().inspect(|cache| cache.touch(&kept.key));
+                }
+            }),
+            None => Some(Cached::Not),
+        };
+        let (false, true, Some(cached)) = (old, checked, cached) else {
+            self.hot.remove(&self.key);
+            return None;
+        };
+        hand.checked = now.mono;
+        let facts = Facts { cached, ..hand.loaded.facts };
+        Some(Opened::File { file: hand.loaded.body.clone(), facts })
+    }
+
+    /// Gives the question to the pool, unless it is there and nobody has looked yet.
+    fn ask_pool(&mut self, ask: &Ask<'_, '_, '_>) {
+        self.tickets.insert(ask.session, Ticket::Waits);
+        if let Some(asking) = self.asking.get(&self.key[..]).filter(|asking| !asking.begun.load(SeqCst)) {
+            return self.waiting.entry(asking.job).or_default().push(ask.session);
         }
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match openat2(&self.root, path.as_bytes(), READ, Mode::empty(), BENEATH) {
-                Err(Errno::INTR | Errno::AGAIN) if tries < TRIES => {}
-                found => return found,
+        self.jobs += 1;
+        let (job, begun) = (self.jobs, Arc::<AtomicBool>::default());
+        let key: Box<[u8]> = self.key[..].into();
+        self.asking.insert(key.clone(), Asking { job, begun: begun.clone() });
+        self.waiting.insert(job, vec![ask.session]);
+        let want = Want {
+            path: ask.path.clone(),
+            index: ask.index,
+            accept: ask.accept,
+            json: listing::wants_json(&ask.head.fields),
+        };
+        let (site, mail) = (self.site.clone(), self.mail.clone());
+        self.site.run(Kind::Io, move || {
+            // Before anything is looked at, and seen so by everybody.
+            begun.swap(true, SeqCst);
+            mail.send(News::Loaded(key, job, site.load(&want)));
+        });
+    }
+
+    /// What was found, if it can be begun to be sent.
+    fn hand_out(&mut self, found: Result<Loading, StoreError>, session: SessionId) -> Result<Opened<Body>, StoreError> {
+        let loaded = match found? {
+            Loading::Directory => return Ok(Opened::Directory),
+            Loading::Loaded(loaded) => loaded,
+        };
+        let (facts, body) = (loaded.facts, loaded.body.clone());
+        let Body::Growing(flight) = &body else { return Ok(Opened::File { file: body, facts }) };
+        flight.listen(self.mail.clone());
+        // Looked at after that: what happens from now on is told.
+        let (total, end) = flight.progress();
+        let joined = matches!(facts.cached, Cached::Made { joined: true, .. });
+        let facts = match end {
+            End::Failed => return Err(StoreError::Failed),
+            End::Whole { stored } => Facts { length: Some(total), cached: Cached::Made { stored, joined }, ..facts },
+            End::Open if total >= BEGIN => facts,
+            End::Open => {
+                self.riders.entry(Arc::as_ptr(flight).addr()).or_default().push(session);
+                self.tickets.insert(session, Ticket::Found(Ok(Loading::Loaded(loaded))));
+                return Ok(Opened::Wait);
+            }
+        };
+        Ok(Opened::File { file: body, facts })
+    }
+
+    fn loaded(&mut self, key: &[u8], job: u64, found: &Result<Loading, StoreError>, sessions: &mut Vec<SessionId>) {
+        if self.asking.get(key).is_some_and(|asking| asking.job == job) {
+            self.asking.remove(key);
+        }
+        let mut found = found.clone();
+        for session in self.waiting.remove(&job).unwrap_or_default() {
+            if let Some(ticket) = self.tickets.get_mut(&session) {
+                *ticket = Ticket::Found(found.clone());
+                sessions.push(session);
+                // What is made is made for the first one; the others join.
+                found = found.map(Loading::joined);
             }
         }
     }
 
-    /// From directory to directory, none of which may be a symbolic link.
-    fn walk(&self, path: &RelativePath) -> rustix::io::Result<OwnedFd> {
-        let mut below: Option<OwnedFd> = None;
-        let mut segments = path.segments().peekable();
-        while let Some(segment) = segments.next() {
-            let flags = if segments.peek().is_some() { LOOK } else { READ } | OFlags::NOFOLLOW;
-            let at = below.as_ref().unwrap_or(&self.root);
-            below = Some(retry_on_intr(|| openat(at, segment, flags, Mode::empty()))?);
+    /// Keeps an answer at hand.
+    fn keep(&mut self, found: &Result<Loading, StoreError>, key: &[u8], now: Micros) {
+        if let Ok(Loading::Loaded(loaded)) = found
+            && loaded.lasts
+        {
+            let hand = AtHand { loaded: loaded.clone(), checked: 0, loaded_at: now, touched: now };
+            self.hot.insert(key, hand, now);
         }
-        below.ok_or(Errno::NOENT)
+    }
+
+    /// Bytes of an open file, if they are in memory: the loop must not wait for a disk.
+    fn window(&mut self, file: &Arc<OwnedFd>, offset: u64, most: u64, session: SessionId) -> Piece {
+        if let Some(bytes) = short(file, offset, most) {
+            self.tickets.remove(&session);
+            return Content::new(Source::Memory(bytes), 0, most).map_or(Piece::End, Piece::Here);
+        }
+        let end = offset + most.min(WINDOW);
+        let ticket = self.tickets.get(&session);
+        let warm = matches!(ticket, Some(Ticket::Warm(at)) if *at == offset);
+        let reads = matches!(ticket, Some(Ticket::Reads { at, .. }) if *at == offset);
+        if warm || (is_warm(file, offset) && is_warm(file, end - 1)) {
+            // Also where a job still reads: what it will tell must not be taken for news of other bytes.
+            self.tickets.remove(&session);
+            return Content::new(Source::File(file.clone()), offset, end).map_or(Piece::End, Piece::Here);
+        }
+        if !reads {
+            self.jobs += 1;
+            let job = self.jobs;
+            self.tickets.insert(session, Ticket::Reads { job, at: offset });
+            let (file, mail) = (file.clone(), self.mail.clone());
+            self.site.run(Kind::Io, move || {
+                warm_up(&file, offset, end);
+                mail.send(News::Warm(session, job));
+            });
+        }
+        Piece::Wait
+    }
+
+    /// Bytes of an answer that is being made.
+    fn grown(&mut self, flight: &Arc<Flight>, offset: u64, most: u64, session: SessionId) -> Result<Piece, StoreError> {
+        let look = match flight.look(offset) {
+            Look::Wait => {
+                flight.listen(self.mail.clone());
+                flight.look(offset)
+            }
+            look => look,
+        };
+        match look {
+            Look::Piece(bytes, skip) => {
+                let content = Content::new(Source::Memory(bytes), skip, skip.saturating_add(most));
+                Ok(content.map_or(Piece::End, Piece::Here))
+            }
+            Look::Wait => {
+                self.riders.entry(Arc::as_ptr(flight).addr()).or_default().push(session);
+                Ok(Piece::Wait)
+            }
+            Look::End => Ok(Piece::End),
+            Look::Failed => Err(StoreError::Failed),
+        }
     }
 }
 
 impl Store for DirStore {
-    type File = OwnedFd;
+    type File = Body;
 
-    fn open(&mut self, path: &RelativePath, _head: &RequestHead<'_, '_>) -> Result<Opened<OwnedFd>, StoreError> {
-        let file = self.find(path).map_err(meaning)?;
-        let stat = fstat(&file).map_err(meaning)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {}
-            FileType::Directory => return Ok(Opened::Directory),
-            // FIFOs, devices, sockets: nothing that can be sent as it is.
-            _ => return Err(StoreError::NotFound),
+    fn open(&mut self, ask: &Ask<'_, '_, '_>) -> Result<Opened<Body>, StoreError> {
+        match self.tickets.remove(&ask.session) {
+            Some(Ticket::Found(found)) => return self.hand_out(found, ask.session),
+            Some(Ticket::Waits) => {
+                self.tickets.insert(ask.session, Ticket::Waits);
+                return Ok(Opened::Wait);
+            }
+            Some(Ticket::Reads { .. } | Ticket::Warm(_) | Ticket::Purged(_)) | None => {}
         }
-        let meta = Meta {
-            length: u64::try_from(stat.st_size).unwrap_or(0),
-            seconds: stat.st_mtime,
-            nanos: stat.st_mtime_nsec as u32,
-            inode: stat.st_ino,
-        };
-        Ok(Opened::File { file, meta })
+        let json = ask.index && self.site.options.listing && listing::wants_json(&ask.head.fields);
+        self.key.clear();
+        self.key.push(ask.accept.code());
+        // A folder without an index is listed; a file of that name that is not there is just not there.
+        self.key.push(u8::from(json) | u8::from(ask.index) << 1);
+        self.key.extend_from_slice(ask.path.as_bytes());
+        let coded = ask.accept.order().next().is_some();
+        if let Some(opened) = self.at_hand(ask.now, coded) {
+            return Ok(opened);
+        }
+        let options = &self.site.options;
+        let simple = !coded && ask.accept.identity();
+        let found = at_once(&self.site.root, ask.path.as_bytes()).filter(|found| match found {
+            Ok(Loading::Loaded(_)) => simple,
+            Ok(Loading::Directory) => !ask.index,
+            Err(StoreError::NotFound) => !(ask.index && options.listing) && options.not_found.is_none(),
+            Err(_) => true,
+        });
+        if let Some(found) = found {
+            let key = std::mem::take(&mut self.key);
+            self.keep(&found, &key, ask.now.mono);
+            self.key = key;
+            return self.hand_out(found, ask.session);
+        }
+        self.ask_pool(ask);
+        Ok(Opened::Wait)
     }
 
-    fn read(&mut self, file: &mut OwnedFd, offset: u64, into: &mut [u8]) -> Result<usize, StoreError> {
-        retry_on_intr(|| pread(&*file, &mut *into, offset)).map_err(meaning)
+    fn piece(&mut self, file: &mut Body, offset: u64, most: u64, session: SessionId) -> Result<Piece, StoreError> {
+        match file {
+            Body::Memory(bytes) => {
+                let end = offset.saturating_add(most);
+                Ok(Content::new(Source::Memory(bytes.clone()), offset, end).map_or(Piece::End, Piece::Here))
+            }
+            Body::File { file, resident: true } => {
+                // A client that takes it as fast as it is sent must not have the loop for itself until its end.
+                let end = offset + most.min(WINDOW);
+                Ok(Content::new(Source::File(file.clone()), offset, end).map_or(Piece::End, Piece::Here))
+            }
+            Body::File { file, resident: false } => Ok(self.window(file, offset, most, session)),
+            Body::Growing(flight) => self.grown(&flight.clone(), offset, most, session),
+        }
+    }
+
+    fn has_news(&self, session: SessionId) -> bool {
+        !matches!(self.tickets.get(&session), Some(Ticket::Waits))
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        self.tickets.remove(&session);
+    }
+
+    fn woken(&mut self, sessions: &mut Vec<SessionId>) {
+        while let Ok(news) = self.inbox.try_recv() {
+            match news {
+                News::Loaded(key, job, found) => {
+                    self.loaded(&key, job, &found, sessions);
+                    self.keep(&found, &key, self.hot.now());
+                }
+                News::Moved(flight) => sessions.extend(self.riders.remove(&flight).unwrap_or_default()),
+                News::Warm(session, read_by) => {
+                    if let Some(ticket) = self.tickets.get_mut(&session)
+                        && let Ticket::Reads { job, at } = *ticket
+                        && job == read_by
+                    {
+                        *ticket = Ticket::Warm(at);
+                        sessions.push(session);
+                    }
+                }
+                News::Purged(session, answers) => {
+                    if let Some(ticket @ Ticket::Waits) = self.tickets.get_mut(&session) {
+                        *ticket = Ticket::Purged(answers);
+                        sessions.push(session);
+                    }
+                }
+            }
+        }
+    }
+
+    fn purge(&mut self, path: &RelativePath, session: SessionId) -> Purge {
+        let Some(cache) = self.site.cache.clone() else { return Purge::NoCache };
+        match self.tickets.remove(&session) {
+            Some(Ticket::Purged(answers)) => return Purge::Dropped(answers),
+            Some(Ticket::Waits) => {}
+            _ => {
+                let (keys, mail) = (keys_of(path), self.mail.clone());
+                let all = path.as_bytes().is_empty();
+                self.site.run(Kind::Io, move || {
+                    let answers = if all { cache.purge() } else { cache.purge_keys(&keys) };
+                    mail.send(News::Purged(session, answers));
+                });
+            }
+        }
+        self.tickets.insert(session, Ticket::Waits);
+        Purge::Wait
     }
 }
 
-/// What an error of the system means for a client.
-fn meaning(error: Errno) -> StoreError {
-    match error {
-        // XDEV: out of the root. LOOP: too many links, or one where none is followed. NXIO, NODEV: a socket, a device
-        // without a driver.
-        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::LOOP | Errno::XDEV | Errno::NXIO | Errno::NODEV => {
-            StoreError::NotFound
+/// Says that an object was kept, if it may still be used.
+fn hit(cache: Option<&CacheDir>, kept: &Kept) -> Option<Cached> {
+    let cache = cache.filter(|cache| cache.epoch() == kept.epoch)?;
+    let age = cache.now().saturating_sub(kept.made);
+    cache.ttl().checked_sub(age).filter(|left| *left > 0).map(|left| Cached::Hit { age, left })
+}
+
+/// A part of a file that costs less to copy than to send from where it is, if all of it is in memory.
+fn short(file: &OwnedFd, offset: u64, length: u64) -> Option<Arc<[u8]>> {
+    if length > IN_MEMORY {
+        return None;
+    }
+    let mut bytes = [0; IN_MEMORY as usize];
+    let bytes = bytes.get_mut(..length as usize)?;
+    let read = preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT).ok()?;
+    (read == bytes.len()).then(|| Arc::from(&*bytes))
+}
+
+/// Is the byte at this offset in memory? What cannot be asked about is not.
+fn is_warm(file: &OwnedFd, offset: u64) -> bool {
+    let mut byte = [0];
+    match preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
+        // Its end came earlier than expected: sending will find that out.
+        Ok(_) => true,
+        Err(error) => error != Errno::AGAIN && error != Errno::OPNOTSUPP,
+    }
+}
+
+/// Reads a part of a file, so that the system has it in memory.
+fn warm_up(file: &OwnedFd, from: u64, to: u64) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut at = from;
+    while at < to {
+        match pread(file, &mut buffer[..], at) {
+            Ok(n) if n > 0 => at += n as u64,
+            Err(Errno::INTR) => {}
+            // Sending will meet the same.
+            _ => return,
         }
-        Errno::ACCESS | Errno::PERM => StoreError::Forbidden,
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR => StoreError::Busy,
-        _ => StoreError::Failed,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Close;
-    use crate::origin::tests::wire::{Answer, Wire};
-    use rustix::fs::mknodat;
-    use std::fs::{self, OpenOptions, Permissions};
-    use std::io::Write;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::os::unix::net::UnixListener;
-    use tempfile::TempDir;
-
-    /// A folder with a root in it, and something beside the root that must never be seen.
-    fn site() -> TempDir {
-        let folder = TempDir::new().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir_all(at("root/sub/deep")).unwrap();
-        fs::create_dir_all(at("outside")).unwrap();
-        for (name, text) in [
-            ("root/index.html", "home"),
-            ("root/sub/index.html", "sub"),
-            ("root/sub/deep/a.txt", "deep"),
-            ("root/.env", "PASSWORD"),
-            ("outside/secret", "SECRET"),
-        ] {
-            fs::write(at(name), text).unwrap();
-        }
-        folder
-    }
-
-    /// A store on the site's root, looking up with `openat2` or by walking.
-    fn store(site: &TempDir, beneath: bool) -> DirStore {
-        let mut store = DirStore::new(&site.path().join("root")).unwrap();
-        store.beneath &= beneath;
-        store
-    }
-
-    fn ask(site: &TempDir, beneath: bool, path: &str) -> Answer {
-        let mut wire = Wire::new(store(site, beneath));
-        wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), usize::MAX);
-        wire.answers(&[]).remove(0)
-    }
-
-    fn text(answer: &Answer) -> (u16, &str) {
-        (answer.status, std::str::from_utf8(&answer.body).unwrap())
-    }
-
-    #[test]
-    fn files_directories_and_indices() {
-        let site = site();
-        for beneath in [true, false] {
-            for (path, status, body) in [
-                ("/", 200, "home"),
-                ("/sub/", 200, "sub"),
-                ("/sub/deep/a.txt", 200, "deep"),
-                ("/sub", 301, ""),
-                ("/sub/deep", 301, ""),
-                ("/sub/deep/", 404, "404 Not Found\n"),
-                ("/nothing", 404, "404 Not Found\n"),
-                ("/index.html/", 404, "404 Not Found\n"),
-                ("/index.html/x", 404, "404 Not Found\n"),
-                ("/.env", 404, "404 Not Found\n"),
-                ("/%2eenv", 404, "404 Not Found\n"),
-                ("/%2e%2e/outside/secret", 400, "400 Bad Request: bad-request (dot-dot)\n"),
-            ] {
-                assert_eq!(text(&ask(&site, beneath, path)), (status, body), "{path}");
-            }
-            let long = format!("/{}", "x".repeat(300));
-            assert_eq!(ask(&site, beneath, &long).status, 404);
-            assert_eq!(ask(&site, beneath, &"/x".repeat(3_000)).status, 404);
-        }
-    }
-
-    #[test]
-    fn links_stay_below_the_root() {
-        let site = site();
-        let root = site.path().join("root");
-        symlink("../outside/secret", root.join("out")).unwrap();
-        symlink(site.path().join("outside/secret"), root.join("absolute")).unwrap();
-        symlink("../outside", root.join("dir")).unwrap();
-        symlink("../../../../../../../../etc/passwd", root.join("far")).unwrap();
-        symlink("/proc/self/root/etc/passwd", root.join("magic")).unwrap();
-        symlink("loop", root.join("loop")).unwrap();
-        symlink("nowhere", root.join("dangling")).unwrap();
-        symlink("sub/deep/a.txt", root.join("inside")).unwrap();
-        symlink("../index.html", root.join("sub/up")).unwrap();
-        for beneath in [true, false] {
-            for path in ["/out", "/absolute", "/dir/secret", "/dir", "/far", "/magic", "/loop", "/dangling"] {
-                assert_eq!(text(&ask(&site, beneath, path)), (404, "404 Not Found\n"), "{path}");
-            }
-        }
-        for (path, body) in [("/inside", "deep"), ("/sub/up", "home")] {
-            assert_eq!(ask(&site, false, path).status, 404, "no link is followed by walking");
-            if store(&site, true).beneath {
-                assert_eq!(text(&ask(&site, true, path)), (200, body), "{path}");
-            }
-        }
-    }
-
-    #[test]
-    fn special_files_are_not_there_and_never_block() {
-        let site = site();
-        let root = site.path().join("root");
-        let dir = open(&root, LOOK, Mode::empty()).unwrap();
-        mknodat(&dir, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-        let _listener = UnixListener::bind(root.join("socket")).unwrap();
-        for beneath in [true, false] {
-            for path in ["/fifo", "/socket", "/fifo/"] {
-                assert_eq!(ask(&site, beneath, path).status, 404, "{path}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_may_not_be_read_is_forbidden() {
-        let site = site();
-        let file = site.path().join("root/closed");
-        fs::write(&file, "x").unwrap();
-        fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
-        // To root nothing is closed.
-        let status = if fs::File::open(&file).is_ok() { 200 } else { 403 };
-        for beneath in [true, false] {
-            assert_eq!(ask(&site, beneath, "/closed").status, status);
-        }
-        assert_eq!(meaning(Errno::ACCESS), StoreError::Forbidden);
-        assert_eq!(meaning(Errno::MFILE), StoreError::Busy);
-        assert_eq!(meaning(Errno::IO), StoreError::Failed);
-    }
-
-    #[test]
-    fn names_are_bytes() {
-        use std::ffi::OsStr;
-        use std::os::unix::ffi::OsStrExt;
-        let site = site();
-        fs::write(site.path().join("root").join(OsStr::from_bytes(b"\xff\\ %41")), "odd").unwrap();
-        assert_eq!(text(&ask(&site, true, "/%ff\\%20%2541")), (200, "odd"));
-    }
-
-    #[test]
-    fn a_tag_changes_with_the_file() {
-        let site = site();
-        let file = site.path().join("root/index.html");
-        let tag = || {
-            let head = ask(&site, true, "/").head;
-            head.lines().find(|line| line.starts_with("ETag: ")).unwrap().to_owned()
-        };
-        let first = tag();
-        assert_eq!(tag(), first);
-        fs::write(site.path().join("root/new"), "HOME").unwrap();
-        fs::rename(site.path().join("root/new"), &file).unwrap();
-        assert_ne!(tag(), first, "another file with the same name and length");
-    }
-
-    /// Begins to send a large file, lets `change` have its way with it, and goes on.
-    fn change_while_sending(change: impl Fn(&Path)) -> Wire<DirStore> {
-        let site = site();
-        let file = site.path().join("root/big");
-        fs::write(&file, vec![b'x'; 200_000]).unwrap();
-        let mut wire = Wire::new(store(&site, true));
-        wire.window = 1;
-        wire.send(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n", usize::MAX);
-        change(&file);
-        wire.window = usize::MAX;
-        wire.turn(false);
-        wire
-    }
-
-    #[test]
-    fn a_file_that_shrinks_is_cut_and_one_that_grows_or_goes_is_sent_as_it_was_announced() {
-        let shrunk = change_while_sending(|file| {
-            OpenOptions::new().write(true).open(file).unwrap().set_len(100_000).unwrap();
-        });
-        assert_eq!(shrunk.close, Some(Close::Reset));
-        let grown = change_while_sending(|file| {
-            OpenOptions::new().append(true).open(file).unwrap().write_all(b"more").unwrap();
-        });
-        let gone = change_while_sending(|file| fs::remove_file(file).unwrap());
-        for wire in [grown, gone] {
-            assert_eq!(wire.close, None);
-            assert!(wire.answers(&[])[0].body == [b'x'; 200_000]);
-        }
-    }
-
-    #[test]
-    fn the_root_must_be_a_directory() {
-        let site = site();
-        assert!(DirStore::new(&site.path().join("root/index.html")).is_err());
-        assert!(DirStore::new(&site.path().join("nowhere")).is_err());
-    }
-}
+mod tests;

@@ -3,6 +3,9 @@
 use crate::house::{Program, Signal, Start};
 use crate::wire::{Check, Wire, get};
 use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 fn demo() -> Program {
     Start::proxy().arg("--demo").run()
@@ -50,6 +53,68 @@ fn the_terminal_says_what_to_open_and_where_the_log_is() {
     let base = format!("http://127.0.0.1:{}/", demo.port());
     demo.stdout(|lines| lines.iter().any(|line| line.contains(&base)).then_some(()));
     demo.stdout(|lines| lines.iter().any(|line| line.contains("register.log")).then_some(()));
+    demo.stdout(|lines| lines.iter().any(|line| line.contains("--compressed") && line.contains(&base)).then_some(()));
+}
+
+/// The demo's folder, as the terminal names it.
+fn folder(demo: &Program) -> PathBuf {
+    let named = |line: &String| line.trim_start().strip_prefix("files ").map(|path| PathBuf::from(path.trim()));
+    demo.stdout(|lines| lines.iter().find_map(named))
+}
+
+/// Files below a folder.
+fn files(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+#[test]
+fn each_origin_misses_once_and_hits_from_then_on() {
+    let temporary = TempDir::new().unwrap();
+    let mut demo = Start::proxy().arg("--demo").variable("TMPDIR", temporary.path()).run();
+    let mut client = demo.client();
+    let coded = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: test.example\r\nAccept-Encoding: gzip\r\n\r\n");
+    let answers: Vec<_> = (0..6)
+        .map(|_| {
+            client.send(coded("/story.txt"));
+            client.answer()
+        })
+        .collect();
+    for (at, answer) in answers.iter().enumerate() {
+        let field = |name| answer.field(name).unwrap_or_else(|| panic!("{at}: no {name} in {answer:?}"));
+        assert_eq!((answer.status, field("content-encoding")), (200, "gzip"));
+        assert_eq!(field("x-origin"), format!("origin-{}", at % 3 + 1));
+        assert_eq!((field("etag"), &answer.body), (answers[0].field("etag").unwrap(), &answers[0].body));
+        if at < 3 {
+            assert_eq!((field("cache-status"), answer.field("age")), ("pilb-origin; fwd=miss; stored", None));
+        } else {
+            assert!(field("cache-status").starts_with("pilb-origin; hit; ttl="), "{at}: {answer:?}");
+            assert!(field("age").parse::<u32>().unwrap() < 60);
+        }
+    }
+    let folder = folder(&demo);
+    assert_eq!(folder.parent(), Some(temporary.path()));
+    for number in 1..=3 {
+        assert!(files(&folder.join(format!("cache-{number}/objects"))) > 0, "origin-{number}");
+    }
+    client.send("PURGE /story.txt HTTP/1.1\r\nHost: test.example\r\n\r\n");
+    assert_eq!(client.answer().field("x-origin"), Some("origin-1"));
+    for cached in ["hit", "hit", "fwd=miss"] {
+        client.send(coded("/story.txt"));
+        assert!(client.answer().field("cache-status").unwrap().contains(cached), "{cached}");
+    }
+    demo.stop();
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn without_a_place_for_its_files_it_says_so() {
+    let temporary = TempDir::new().unwrap();
+    let missing = temporary.path().join("missing");
+    let ended = Start::proxy().args("--demo --listen 127.0.0.1:0").variable("TMPDIR", &missing).end();
+    assert_eq!(ended.code(), 1);
+    let sentence = format!("cannot make a folder for the demo in {}: No such file", missing.display());
+    assert!(ended.stderr.iter().any(|line| line.contains(&sentence)), "{ended:?}");
 }
 
 #[test]
@@ -59,7 +124,8 @@ fn a_browser_gets_a_page_and_echo_shows_what_an_origin_gets_to_see() {
     client.send("GET / HTTP/1.1\r\nHost: test.example\r\nAccept: text/html\r\n\r\n");
     let page = client.answer();
     assert!(page.field("content-type").unwrap().starts_with("text/html"));
-    assert!(page.text().contains("origin-1"), "{}", page.text());
+    assert!(page.text().contains("Three origins, three caches"), "{}", page.text());
+    assert_eq!(page.field("x-origin"), Some("origin-1"));
     let echo = client.get("/echo");
     assert!(echo.text().starts_with("GET /echo HTTP/1.1\r\nHost: test.example\r\n"), "{}", echo.text());
     assert!(echo.text().contains("X-Forwarded-For: 127.0.0.1\r\n"), "{}", echo.text());
@@ -76,7 +142,11 @@ fn bytes_are_as_many_as_asked_for() {
         let lines = answer.body.chunks(64);
         assert!(lines.clone().all(|line| line == &answer.body[..line.len()]), "{length}");
     }
-    assert_eq!(client.get("/nothing").status, 404);
+    let lost = client.get("/nothing");
+    assert_eq!(lost.status, 404);
+    assert!(lost.text().contains("/bytes/N"));
+    let listed = client.get("/shelf/");
+    assert!(listed.text().contains("href=\"ring.svg\""), "{}", listed.text());
 }
 
 #[test]

@@ -83,6 +83,7 @@ pub struct Start {
     args: Vec<OsString>,
     folder: Option<PathBuf>,
     open_files: Option<u32>,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// A proxy for these servers, with one worker on a port that the system chooses unless `args` say otherwise.
@@ -95,12 +96,18 @@ impl Start {
         Start::binary(env!("CARGO_BIN_EXE_pilb-fast"))
     }
 
+    /// Where nothing else is said, its cache is the folder `cache` in the folder of its own that it runs in.
     pub fn origin(root: &Path) -> Start {
         Start::binary(env!("CARGO_BIN_EXE_pilb-origin")).arg("--root").arg(root)
     }
 
+    /// `pilb-origin cache` with this command.
+    pub fn cache(command: &str) -> Start {
+        Start::binary(env!("CARGO_BIN_EXE_pilb-origin")).arg("cache").arg(command)
+    }
+
     fn binary(binary: &'static str) -> Start {
-        Start { binary, args: Vec::new(), folder: None, open_files: None }
+        Start { binary, args: Vec::new(), folder: None, open_files: None, environment: Vec::new() }
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Start {
@@ -120,6 +127,12 @@ impl Start {
 
     pub fn within(mut self, folder: &Path) -> Start {
         self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Start {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -146,6 +159,9 @@ impl Start {
             }
         };
         command.args(&self.args).current_dir(&folder).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+        // Temporary files of a program that is killed go with its folder.
+        command.env("TMPDIR", own.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap());

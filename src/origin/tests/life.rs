@@ -3,7 +3,7 @@
 use super::wire::{Item, Shelf, Wire};
 use crate::base::time::SECOND;
 use crate::engine::record::Part;
-use crate::engine::{Close, CloseReason, Drain, Side};
+use crate::engine::{App, Close, CloseReason, Drain, Side};
 use crate::origin::{Session, StoreError};
 
 fn get(path: &str) -> Vec<u8> {
@@ -69,6 +69,129 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn answers_that_come_later_come_in_order() {
+    let requests = [get("/a"), get("/none"), get("/big"), get("/busy"), get("/b")].concat();
+    for step in [1, 100, usize::MAX] {
+        for window in [1000, usize::MAX] {
+            let mut wire = Wire::new(Shelf { slow: true, ..shelf() });
+            wire.window = window;
+            wire.send(&requests, step);
+            while wire.wake() || wire.held() > 0 {
+                wire.turn(false);
+            }
+            assert_eq!(statuses(&wire), [200, 404, 200, 503, 200], "{step} {window}");
+            assert!(wire.answers(&[])[2].body == pattern(1_000_000));
+            assert_eq!((wire.close, wire.log.0.len()), (None, 5));
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_the_store_waits_no_longer_than_its_time_and_may_leave() {
+    let waiting = || {
+        let mut wire = Wire::new(Shelf { slow: true, ..shelf() });
+        wire.send(&get("/a"), usize::MAX);
+        assert!(wire.received.is_empty() && wire.close.is_none());
+        wire
+    };
+    let mut late = waiting();
+    assert_eq!(late.wait(), 30);
+    assert_eq!((statuses(&late), late.close), (vec![503], Some(Close::Linger)));
+    assert_eq!(late.log.0[0].end, CloseReason::StoreTimeout);
+    let mut gone = waiting();
+    gone.ends(Side::Broken);
+    assert_eq!((gone.close, gone.log.0[0].end), (Some(Close::Reset), CloseReason::ClientReset));
+    assert!(!gone.wake(), "the store was told");
+    let mut half = waiting();
+    half.ends(Side::Ended);
+    while half.wake() {}
+    assert_eq!((statuses(&half), half.close), (vec![200], Some(Close::Finish)));
+    let mut drained = waiting();
+    drained.drain = Drain::Now;
+    drained.turn(false);
+    assert_eq!((drained.close, drained.log.0[0].end), (Some(Close::Reset), CloseReason::Drained));
+}
+
+#[test]
+fn who_waits_for_content_is_not_blamed_and_never_takes_a_part_for_the_whole() {
+    for request in [get("/made"), get("/big"), b"GET /made HTTP/1.0\r\n\r\n".to_vec()] {
+        let mut wire = Wire::new(Shelf { slow: true, ..shelf().with(b"made", Item::Growing(pattern(100_000))) });
+        wire.send(&request, usize::MAX);
+        assert!(wire.wake() && wire.wake() && wire.received.len() > 1000 && wire.close.is_none());
+        assert_eq!(wire.wait(), 30);
+        assert_eq!((wire.close, wire.log.0[0].end), (Some(Close::Reset), CloseReason::StoreTimeout));
+        assert!(!wire.wake(), "the store was told");
+    }
+}
+
+#[test]
+fn content_may_come_slowly_for_as_long_as_it_comes() {
+    let mut wire = Wire::new(Shelf { slow: true, ..shelf() });
+    wire.send(&get("/big"), usize::MAX);
+    while wire.log.0.is_empty() && wire.wake() {
+        wire.after(20 * SECOND);
+        if wire.deadline() <= wire.now.mono {
+            wire.turn(true);
+        }
+    }
+    assert_eq!((wire.close, wire.log.0[0].end), (None, CloseReason::Done));
+    assert!(wire.answers(&[])[0].body == pattern(1_000_000));
+}
+
+#[test]
+fn what_was_found_for_a_request_that_is_refused_after_all_is_let_go() {
+    let mut wire = Wire::new(Shelf { slow: true, ..shelf() });
+    wire.send(b"GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", usize::MAX);
+    wire.origin.wakes(&mut Vec::new());
+    wire.send(b"no length\r\n", usize::MAX);
+    assert_eq!((statuses(&wire), wire.close), (vec![400], Some(Close::Linger)));
+    assert_eq!(wire.origin.shop.store.waiting, None);
+}
+
+#[test]
+fn the_time_that_the_store_takes_is_not_the_heads() {
+    let mut wire = Wire::new(Shelf { slow: true, ..shelf() });
+    let (first, rest) = (&get("/a")[..9], &get("/a")[9..]);
+    wire.send(first, usize::MAX);
+    wire.after(2 * SECOND);
+    wire.send(rest, usize::MAX);
+    wire.after(5 * SECOND);
+    while wire.wake() {}
+    assert_eq!((wire.log.0[0].wait_head, wire.log.0[0].total), (2 * SECOND, 7 * SECOND));
+}
+
+#[test]
+fn content_whose_length_is_not_known_comes_in_chunks_or_ends_with_the_connection() {
+    for slow in [false, true] {
+        for len in [0, 5, 7_000, 300_000] {
+            let shelf =
+                Shelf { slow, ..Shelf::default().with(b"made", Item::Growing(pattern(len))).file(b"a", b"AAA") };
+            let mut wire = Wire::new(shelf);
+            wire.window = 5_000;
+            wire.send(&[get("/made"), get("/a")].concat(), usize::MAX);
+            while wire.wake() || wire.held() > 0 {
+                wire.turn(false);
+            }
+            let answers = wire.answers(&[]);
+            assert!(answers[0].has("Transfer-Encoding: chunked") && !answers[0].names("Content-Length"));
+            assert!(answers[0].body == pattern(len), "{len}");
+            assert_eq!((answers[1].body.as_slice(), wire.close), (&b"AAA"[..], None));
+            let mut old = Wire::new(Shelf::default().with(b"made", Item::Growing(pattern(len))));
+            old.send(b"GET /made HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", usize::MAX);
+            let answer = old.answers(&[]).remove(0);
+            assert!(
+                answer.has("Connection: close") && !answer.names("Transfer-Encoding") && answer.body == pattern(len)
+            );
+            assert!(old.close.is_some());
+            // A head alone says nothing that its connection does not do.
+            let mut head = Wire::new(Shelf::default().with(b"made", Item::Growing(pattern(len))));
+            head.send(b"HEAD /made HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", usize::MAX);
+            assert_eq!((head.answers(&[true])[0].has("Connection: close"), head.close), (false, None));
+        }
+    }
+}
+
+#[test]
 fn a_large_file_goes_through_small_buffers_byte_for_byte() {
     for size in [64, 5_000, 16 * 1024] {
         let mut wire = Wire::with_buffers(shelf(), size);
@@ -97,7 +220,7 @@ fn a_file_that_shrank_is_cut_and_one_that_cannot_be_opened_is_not() {
     assert_eq!((wire.close, wire.log.0[0].bytes_down), (Some(Close::Reset), 0));
     let mut wire = self::wire();
     wire.send(&[get("/busy"), get("/a")].concat(), usize::MAX);
-    assert_eq!((statuses(&wire), wire.log.0[0].detail), (vec![503, 200], "store-busy"));
+    assert_eq!((statuses(&wire), wire.log.0[0].end), (vec![503, 200], CloseReason::StoreBusy));
 }
 
 #[test]

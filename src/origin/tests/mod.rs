@@ -2,6 +2,7 @@
 
 mod demo;
 mod life;
+mod listing;
 mod noise;
 mod requests;
 pub(crate) mod wire;

@@ -5,7 +5,7 @@ use crate::engine::record::Part;
 use crate::engine::{Close, CloseReason};
 use crate::origin::{Page, StoreError};
 
-const TAG: &str = "\"7-6-2ebc98a1.0\"";
+const TAG: &str = "\"6-2ebc98a1.0\"";
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 fn shelf() -> Shelf {
@@ -89,8 +89,8 @@ fn paths() {
         ("/bare/", 404, "404 Not Found\n"),
         ("/odd/", 404, "404 Not Found\n"),
         ("/secret", 403, "403 Forbidden\n"),
-        ("/busy", 503, "503 Service Unavailable\n"),
-        ("/broken", 500, "500 Internal Server Error\n"),
+        ("/busy", 503, "503 Service Unavailable: store-busy\n"),
+        ("/broken", 500, "500 Internal Server Error: store-failed\n"),
         ("http://other.example/a.txt", 200, "hello\n"),
         ("http://other.example", 200, "<h1>home</h1>"),
         ("http://other.example?x", 200, "<h1>home</h1>"),
@@ -153,15 +153,13 @@ fn the_fields_of_a_file() {
         "Date: Fri, 15 Jan 2027 08:00:00 GMT",
         "Content-Type: text/plain; charset=utf-8",
         "Content-Length: 6",
-        "Accept-Ranges: none",
+        "Accept-Ranges: bytes",
         &format!("Last-Modified: {MODIFIED}"),
         &format!("ETag: {TAG}"),
     ] {
         assert!(answer.has(line), "{line} in {}", answer.head);
     }
     assert!(!answer.names("Connection"));
-    let (ranged, ..) = same_by_all_steps(b"GET /a.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n");
-    assert_eq!(ranged, answer, "ranges are not spoken yet");
     let (head, ..) = same_by_all_steps(b"HEAD /a.txt HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((head.head, head.body), (answer.head, Vec::new()));
     let (missing, ..) = same_by_all_steps(b"HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
