@@ -5,13 +5,17 @@
 // (open loop). In the open loop a request's time runs from the moment at which it was due, sent or not: a proxy that stalls is not
 // forgiven what could not be asked meanwhile.
 //
+// With a file of REQUESTS (heads, one behind the other) it plays no origins, sends these in turn to a server, and expects answers of
+// STATUS, whatever their length; what it need not look at of their bodies it does not copy out of the system.
+//
 // usage: lean_load PROXY_PORT ORIGIN_PORT[,ORIGIN_PORT...] CONNECTIONS SECONDS BODY [WARM_SECONDS [RATE]]
+//        lean_load SERVER_PORT - CONNECTIONS SECONDS 0 WARM_SECONDS RATE REQUESTS STATUS
 //
 // Writes START and END to stderr where the measured time begins and ends, so that the proxy's CPU time can be read there; then it keeps
 // its connections until its stdin ends, so that the proxy's memory can be read, too. To stdout, on one line: requests, requests/s,
-// p50, p99, p99.9 and the longest latency in us, errors, and the connections and requests that the origins saw.
-// An error is a refused connection, one that ended or broke, an answer other than 200 or of another length, and a request that has no
-// answer 3 s after the end. Answers that come after the end count in the latencies, not in the requests; and in the open loop, requests
+// p50, p99, p99.9 and the longest latency in us, errors, the connections and requests that the origins saw, and the bytes of an answer.
+// An error is a refused connection, one that ended or broke, an answer other than 200 (or STATUS) or of another length, and a request
+// that has no answer 3 s after the end. Answers that come after the end count in the latencies, not in the requests; and in the open loop, requests
 // that were due and could not be sent by the end count there with the time that they had waited.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -43,6 +47,7 @@ static struct connection {
   // A client's answer.
   int have_head;
   long want, got;
+  char tail[5];  // the last bytes of one without a length
   double asked;  // when the request was sent, or was due
   // An origin's input: how much of CRLFCRLF has been seen; its output: bytes sent of the answers owed.
   int matched;
@@ -50,12 +55,18 @@ static struct connection {
 } connections[MAX_FD];
 
 static char buffer[1 << 20];
-static char *reply, request[512];
+static char *reply;
 static long reply_len, batch;
-static int request_len;
+static struct request {
+  char *bytes;
+  int length;
+} *requests;
+static long request_count, request_next;
+static char *status = "200";
+static int discard;  // bytes that need not be looked at
 
 static unsigned histogram[LONGEST];
-static long done, errors, origin_connections, origin_requests;
+static long done, errors, origin_connections, origin_requests, received;
 static int counting, ended;
 static int outstanding;  // requests
 
@@ -103,7 +114,9 @@ static void ask(int fd, double asked) {
   outstanding++;
   c->asked = asked;
   c->want = c->got = c->have_head = 0;
-  if (send(fd, request, request_len, MSG_NOSIGNAL) != request_len) errors++;
+  struct request *request = &requests[request_next];
+  request_next = request_next + 1 < request_count ? request_next + 1 : 0;
+  if (send(fd, request->bytes, request->length, MSG_NOSIGNAL) != request->length) errors++;
 }
 
 static void next_request(int fd) {
@@ -124,28 +137,41 @@ static void failed(int fd) {
   if (again >= 0) next_request(again);
 }
 
+// The first bytes of an answer are in the buffer: judges them, and finds out how many there will be. 0 if the answer is wrong.
+static int take_head(struct connection *c, ssize_t n) {
+  buffer[n] = 0;
+  // A head that comes in pieces would be an error; none does that here.
+  char *end = memmem(buffer, n, "\r\n\r\n", 4);
+  if (!end || memcmp(buffer, "HTTP/1.1 ", 9) || memcmp(buffer + 9, status, 3)) return 0;
+  char *length = strcasestr(buffer, "content-length:");
+  // Without a length it is chunked, and ends with the last chunk: good enough for small bodies.
+  c->want = length && length < end ? end + 4 - buffer + atol(length + 15) : -1;
+  if (!strcmp(status, "304")) c->want = end + 4 - buffer;
+  c->have_head = 1;
+  return 1;
+}
+
+// Does a chunked answer end with the n bytes in the buffer?
+static int last_chunk(struct connection *c, ssize_t n) {
+  int kept = n < 5 ? 5 - n : 0;
+  memmove(c->tail, c->tail + 5 - kept, kept);
+  memcpy(c->tail + kept, buffer + n - (5 - kept), 5 - kept);
+  return !memcmp(c->tail, "0\r\n\r\n", 5);
+}
+
 static void on_client(int fd) {
   struct connection *c = &connections[fd];
   for (;;) {
-    ssize_t room = sizeof buffer - 1, n = recv(fd, buffer, room, MSG_DONTWAIT);
+    int flags = discard && c->have_head && c->want >= 0 ? MSG_DONTWAIT | MSG_TRUNC : MSG_DONTWAIT;
+    ssize_t room = sizeof buffer - 1, n = recv(fd, buffer, room, flags);
     if (n < 0 && errno == EAGAIN) return;
-    if (n <= 0 || !c->busy) return failed(fd);
-    if (!c->have_head) {
-      buffer[n] = 0;
-      // A head that comes in pieces would be an error; none does that here.
-      char *end = memmem(buffer, n, "\r\n\r\n", 4);
-      if (!end || memcmp(buffer, "HTTP/1.1 200", 12)) return failed(fd);
-      char *length = strcasestr(buffer, "content-length:");
-      // Without a length it is chunked, and ends with the last chunk: good enough for small bodies.
-      c->want = length && length < end ? end + 4 - buffer + atol(length + 15) : -1;
-      c->have_head = 1;
-    }
+    if (n <= 0 || !c->busy || (!c->have_head && !take_head(c, n))) return failed(fd);
     c->got += n;
-    int whole = c->want < 0 ? n >= 5 && !memcmp(buffer + n - 5, "0\r\n\r\n", 5) : c->got >= c->want;
-    if (whole) {
+    if (c->want < 0 ? last_chunk(c, n) : c->got >= c->want) {
       if (c->want >= 0 && c->got > c->want) return failed(fd);
       if (counting) count(now - c->asked);
       done += counting && !ended;
+      received += counting && !ended ? c->got : 0;
       c->busy = 0;
       outstanding--;
       next_request(fd);
@@ -235,16 +261,36 @@ static int listen_on(int port) {
 // ---- the whole
 
 static void prepare(long body) {
-  char head[256];
-  int head_len = sprintf(head, "HTTP/1.1 200 OK\r\nServer: lean\r\nContent-Type: text/plain\r\nContent-Length: %ld\r\nETag: \"abc\"\r\n\r\n", body);
+  char reply_head[256];
+  int head_len = sprintf(reply_head, "HTTP/1.1 200 OK\r\nServer: lean\r\nContent-Type: text/plain\r\nContent-Length: %ld\r\nETag: \"abc\"\r\n\r\n", body);
   reply_len = head_len + body;
   batch = reply_len > 8192 ? 1 : BATCH;
   reply = malloc(batch * reply_len);
   for (int i = 0; i < batch; i++) {
-    memcpy(reply + i * reply_len, head, head_len);
+    memcpy(reply + i * reply_len, reply_head, head_len);
     memset(reply + i * reply_len + head_len, 'x', body);
   }
-  request_len = sprintf(request, "GET /%ld HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lean\r\nAccept: */*\r\n\r\n", body);
+  static char head[512];
+  static struct request request = {.bytes = head};
+  request.length = sprintf(head, "GET /%ld HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lean\r\nAccept: */*\r\n\r\n", body);
+  requests = &request;
+  request_count = 1;
+}
+
+static int read_requests(char *path) {
+  FILE *file = fopen(path, "rb");
+  if (!file) return perror(path), 0;
+  fseek(file, 0, SEEK_END);
+  long length = ftell(file);
+  rewind(file);
+  char *bytes = malloc(length + 1), *end = bytes + fread(bytes, 1, length, file);
+  fclose(file);
+  requests = malloc((length / 4 + 1) * sizeof *requests);
+  request_count = 0;
+  for (char *next; (next = memmem(bytes, end - bytes, "\r\n\r\n", 4)); bytes = next + 4)
+    requests[request_count++] = (struct request){.bytes = bytes, .length = next + 4 - bytes};
+  if (!request_count) fprintf(stderr, "%s: no requests\n", path);
+  return request_count > 0;
 }
 
 static void mark(const char *word) {
@@ -262,8 +308,8 @@ static void report(double seconds) {
     longest = us;
     while (next < 3 && seen >= all * wanted[next]) value[next++] = us;
   }
-  printf("%ld %.0f %ld %ld %ld %ld %ld %ld %ld\n", done, done / seconds, value[0], value[1], value[2], longest, errors, origin_connections,
-         origin_requests);
+  printf("%ld %.0f %ld %ld %ld %ld %ld %ld %ld %ld\n", done, done / seconds, value[0], value[1], value[2], longest, errors,
+         origin_connections, origin_requests, received / (done ? done : 1));
   fflush(stdout);
 }
 
@@ -289,7 +335,12 @@ int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
   ep = epoll_create1(0);
   prepare(atol(argv[5]));
-  for (char *port = strtok(argv[2], ","); port; port = strtok(0, ","))
+  if (argc > 9) {
+    if (!read_requests(argv[8])) return 1;
+    status = argv[9];
+    discard = 1;
+  }
+  for (char *port = strtok(argv[2], ",-"); port; port = strtok(0, ",-"))
     if (!listen_on(atoi(port))) return 1;
   now = due = clock_us();
   double start = now + warm * 1e6, end = start + seconds * 1e6;

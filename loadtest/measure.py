@@ -1,8 +1,8 @@
-"""How `loadtest/run` measures: processes on their own CPUs, load generators, CPU time and memory from /proc, and what machine it was.
+"""How `loadtest/run` and `loadtest/files` measure: processes on their own CPUs, load generators, CPU time and memory from /proc, and what machine it was.
 
 Every generator gives the same figures: requests, req/s (rps), latencies in ms (p50, p99, p999, max), the proxy's CPU time per request in
 us (cpu) and its share of a CPU (busy), its memory in KiB (memory), failed requests (errors) and what they were (detail); some also how
-many connections the origins got.
+many connections the origins got, and the bytes of an answer (bytes). Where files are served, the server stands where the proxy stands.
 """
 import json
 import os
@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 
-from peers import HERE, PILB, built, which, write
+from peers import HERE, built, which, write
 
 CPUS = sorted(os.sched_getaffinity(0))
 PROXY_CPU, LOAD_CPU = CPUS[0], CPUS[1 % len(CPUS)]
@@ -112,7 +112,16 @@ class Meter:
 
 def lean(s, pid, port, origins, secs, warm, folder):
     """lean_load, which plays the origins as well."""
-    command = [built("lean_load"), port, ",".join(map(str, origins)), s.conns, secs, s.size, warm, s.rate]
+    return lean_load([port, ",".join(map(str, origins)), s.conns, secs, s.size, warm, s.rate], pid)
+
+
+def lean_requests(conns, requests, status, pid, port, secs, warm, folder):
+    """lean_load with these requests, one after the other and again from the first, for a server that should answer with `status`."""
+    return lean_load([port, "-", conns, secs, 0, warm, 0, write(folder, "requests", requests), status], pid)
+
+
+def lean_load(arguments, pid):
+    command = [built("lean_load"), *arguments]
     load = start([str(part) for part in command], LOAD_CPU, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         first = load.stderr.readline()
@@ -124,9 +133,9 @@ def lean(s, pid, port, origins, secs, warm, folder):
         words = load.communicate()[0].split()
     finally:
         stop(load)
-    requests, rps, p50, p99, p999, longest, errors, connections, _ = map(int, words)
+    requests, rps, p50, p99, p999, longest, errors, connections, _, size = map(int, words)
     return {"requests": requests, "rps": rps, "p50": p50 / 1e3, "p99": p99 / 1e3, "p999": p999 / 1e3, "max": longest / 1e3,
-            **meter.per(requests), "memory": memory, "errors": errors, "detail": "", "connections": connections}
+            **meter.per(requests), "memory": memory, "errors": errors, "detail": "", "connections": connections, "bytes": size}
 
 
 def to_ms(text):
@@ -195,8 +204,8 @@ def said(*command, line=0):
         return None
 
 
-def machine():
-    """What the figures depend on, one line each."""
+def machine(pilb, *others):
+    """What the figures depend on, one line each: the machine, the program of ours, and the `others`, commands that tell a version."""
     with open("/proc/cpuinfo") as f:
         cpu = f.read()
     model = re.search(r"model name\s*:\s*(.*)", cpu)
@@ -205,9 +214,8 @@ def machine():
     git = lambda *words: said("git", "-C", HERE, *words)
     root = os.path.dirname(HERE)
     changed = " with changes" if git("status", "--porcelain", "--", f"{root}/src", f"{root}/Cargo.toml", f"{root}/Cargo.lock") else ""
-    programs = [(said(PILB, "--version"), f"git {git('rev-parse', '--short=10', 'HEAD')}{changed}"),
-                (said(which("nginx"), "-v"), ""), (said(which("haproxy"), "-v"), ""), (said(which("h2o"), "-v"), ""),
-                (said(which("wrk"), "-v"), ""), (said(which("oha"), "--version"), ""), (said(which("gcc"), "--version"), "")]
+    programs = [(said(pilb, "--version"), f"git {git('rev-parse', '--short=10', 'HEAD')}{changed}"),
+                *((said(which(name), *options), "") for name, *options in others)]
     tidy = lambda text: re.sub(r"nginx version: | \[epoll\].*| - https.*| 20\d\d/\d\d/\d\d", "", text)
     return [f"{model.group(1) if model else platform.machine()}, {os.cpu_count()} CPUs, {memory} GiB, Linux {platform.release()}"
             + (", a virtual machine" if " hypervisor" in cpu else ""),

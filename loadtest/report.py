@@ -1,4 +1,4 @@
-"""What `loadtest/run` makes of its results: tables as text and as Markdown, and the figure."""
+"""What `loadtest/run` (and, with other names, `loadtest/files`) makes of its results: tables as text and as Markdown, and the figure."""
 import math
 import statistics
 import sys
@@ -6,7 +6,7 @@ import sys
 import plot
 
 NAN = float("nan")
-NUMBERS = ("rps", "cpu", "busy", "p50", "p99", "p999", "max", "memory", "connections")
+NUMBERS = ("rps", "cpu", "busy", "p50", "p99", "p999", "max", "memory", "connections", "bytes")
 COLUMNS = ("scenario", "peer", "round", "requests", *NUMBERS, "errors", "detail")
 NAMES = {"floor": "floor", "pilb": "pilb-fast", "nginx": "nginx", "haproxy": "HAProxy", "haproxy-splice": "HAProxy, splice", "h2o": "h2o"}
 # Figures that differ by less are the same.
@@ -16,7 +16,7 @@ NOISE = {"rps": 1.03, "cpu": 1.03, "p99": 1.15}
 def from_text(row):
     """A row of the CSV file as it was measured."""
     number = lambda text: float(text) if text else NAN
-    return row | {key: int(row[key]) for key in ("round", "requests", "errors")} | {key: number(row[key]) for key in NUMBERS}
+    return row | {key: int(row[key]) for key in ("round", "requests", "errors")} | {key: number(row.get(key)) for key in NUMBERS}
 
 
 class Results:
@@ -94,14 +94,14 @@ def markdown(scenarios, rows, lines):
     return "\n".join(out) + "\n"
 
 
-def losses(scenarios, rows):
-    """Where another proxy was better than pilb-fast by more than noise."""
+def losses(scenarios, rows, names=NAMES, leave=()):
+    """Where another peer (but those to leave out) was better than ours by more than noise."""
     found = []
     for s in scenarios.values():
         r = Results([row for row in rows if row["scenario"] == s.name])
         suffix = "+log" if True in s.logs else ""
         for peer in proxies(r):
-            if peer.startswith("pilb") or not peer.endswith(suffix):
+            if peer.startswith(("pilb", *leave)) or not peer.endswith(suffix):
                 continue
             mine = "pilb" + suffix
             # Both the rounds' ratios and the medians must say so.
@@ -111,18 +111,19 @@ def losses(scenarios, rows):
             better += [f"{most('cpu'):.2f} of the CPU"] * (most("cpu") < 1 / NOISE["cpu"])
             better += [f"{most('p99'):.2f} of the p99"] * (most("p99") < 1 / NOISE["p99"])
             if better and mine in r.peers:
-                found.append(f"- {s.about}: {NAMES[peer.removesuffix('+log')]} has {', '.join(better)}")
-    return ["Where pilb-fast loses:", "", *found] if found else ["pilb-fast was behind nowhere in this run."]
+                found.append(f"- {s.about}: {names[peer.removesuffix('+log')]} has {', '.join(better)}")
+    return [f"Where {names['pilb']} loses:", "", *found] if found else [f"{names['pilb']} was behind nowhere in this run."]
 
 
-def between_marks(path, text):
+def between_marks(path, text, by="loadtest/run --figure"):
     """The file with what is between its two marks replaced."""
-    begin, end = "<!-- loadtest/run --figure writes from here -->\n", "<!-- to here -->\n"
+    begin, end = f"<!-- {by} writes from here -->\n", "<!-- to here -->\n"
     with open(path) as f:
         content = f.read()
     if begin not in content or end not in content:
         sys.exit(f"{path} has no place for the table: the lines {begin.strip()} and {end.strip()}")
-    return content[:content.index(begin) + len(begin)] + "\n" + text + "\n" + content[content.index(end):]
+    start = content.index(begin) + len(begin)
+    return content[:start] + "\n" + text + "\n" + content[content.index(end, start):]
 
 
 # --- The figure --------------------------------------------------------------------------------------------------------------
