@@ -153,7 +153,8 @@ def kills(stage):
 
 
 def verify_says(verify):
-    return "not in this program" if verify.returncode == 2 else verify.stdout.strip().splitlines()[-1:] or verify.returncode
+    lines = verify.stdout.strip().splitlines()
+    return "not in this program" if verify.returncode == 2 else lines[-1] if lines else f"exit status {verify.returncode}"
 
 
 # --- 24: disks ---------------------------------------------------------------------------------------------------------------
