@@ -114,7 +114,7 @@ impl Io for Memory {
         Ok(now.len())
     }
 
-    fn send_file(&mut self, _: &mut usize, _: &OwnedFd, _: u64, _: usize) -> io::Result<usize> {
+    fn send_file(&mut self, _: &mut usize, _: &OwnedFd, _: u64, _: usize) -> io::Result<(usize, bool)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

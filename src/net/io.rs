@@ -104,9 +104,15 @@ pub trait Io {
     /// Sends bytes, and then those of `rest` (which may be none) in the same call. `more`: others follow at once, these may wait for them.
     fn send(&mut self, stream: &mut Self::Stream, bytes: &[u8], rest: &[u8], more: bool) -> io::Result<usize>;
 
-    /// Sends at most `most` bytes of a file from `offset` on; 0 is the end of the file. Should not wait for a disk: see to it before that
-    /// the bytes are in memory.
-    fn send_file(&mut self, stream: &mut Self::Stream, file: &OwnedFd, offset: u64, most: usize) -> io::Result<usize>;
+    /// Sends at most `most` bytes of a file from `offset` on, and tells whether the socket is full then; 0 is the end of the file. Should
+    /// not wait for a disk: see to it before that the bytes are in memory.
+    fn send_file(
+        &mut self,
+        stream: &mut Self::Stream,
+        file: &OwnedFd,
+        offset: u64,
+        most: usize,
+    ) -> io::Result<(usize, bool)>;
 
     /// A large pipe, empty.
     fn pipe(&mut self) -> io::Result<Self::Pipe>;

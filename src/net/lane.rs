@@ -28,6 +28,10 @@ use std::io;
 
 /// Content that goes through a pipe has at least so many bytes left: see the module.
 pub const SPLICE_LEAST: usize = 64 * 1024;
+/// A head waits (MSG_MORE) for the file behind it unless that is longer: together they are fewer segments, but then no page of the file begins
+/// one. Requests/s with and without waiting, 64 connections, in runs beside each other: 64 KiB 70,000 and 58,000, 128 KiB 41,000 and 31,000,
+/// 256 KiB about level, 1 MiB 2,320 and 3,000.
+const HEAD_WAITS: u64 = 256 * 1024;
 /// Bytes moved into a pipe at once.
 const PIECE: usize = 1 << 20;
 /// Pipes of one worker. More content at once goes through buffers.
@@ -191,13 +195,15 @@ impl<P> Lane<P> {
                 let (first, rest) = if ready.is_empty() { (rest, ready) } else { (ready, rest) };
                 (first.len() + rest.len(), io.send(stream, first, rest, false)?)
             }
-            Some((_, Source::File(_))) if !ready.is_empty() => (ready.len(), io.send(stream, ready, &[], true)?),
+            Some((content, Source::File(_))) if !ready.is_empty() => {
+                (ready.len(), io.send(stream, ready, &[], content.left() <= HEAD_WAITS)?)
+            }
             Some((content, Source::File(file))) => {
                 let asked = usize::try_from(content.left()).unwrap_or(usize::MAX);
-                let n = match io.send_file(stream, file, content.at(), asked) {
+                let (n, full) = match io.send_file(stream, file, content.at(), asked) {
                     Err(error) if is_of_the_file(&error) => {
                         log::warn!("cannot read a file that is being sent: {error}");
-                        0
+                        (0, false)
                     }
                     sent => sent?,
                 };
@@ -205,8 +211,7 @@ impl<P> Lane<P> {
                     self.flow.cut_content();
                     return Ok(Sent::All);
                 }
-                // A short one may have met a full socket or the end of the file: the next one says which.
-                (n, n)
+                (if full { asked } else { n }, n)
             }
         };
         self.flow.sent(n);

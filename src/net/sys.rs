@@ -4,7 +4,7 @@ use crate::base::{Address, Micros, Now, Peer};
 use crate::net::io::{Event, Interest, Io, Token};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use rustix::fs::sendfile;
+use rustix::fs::{fstat, sendfile};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 use socket2::SockRef;
@@ -182,9 +182,19 @@ impl Io for Sys {
         Ok(sendmsg(stream, &both, &mut SendAncillaryBuffer::default(), flags)?)
     }
 
-    fn send_file(&mut self, stream: &mut Stream, file: &OwnedFd, offset: u64, most: usize) -> io::Result<usize> {
-        let mut offset = offset;
-        Ok(sendfile(stream, file, Some(&mut offset), most)?)
+    fn send_file(
+        &mut self,
+        stream: &mut Stream,
+        file: &OwnedFd,
+        offset: u64,
+        most: usize,
+    ) -> io::Result<(usize, bool)> {
+        let mut end = offset;
+        let n = sendfile(stream, file, Some(&mut end), most)?;
+        // A short one has met a full socket, or the end of a file that became shorter. Trying again would tell as well, but costs a walk
+        // over sixteen pages.
+        let full = n > 0 && n < most && fstat(file)?.st_size as u64 > offset + n as u64;
+        Ok((n, full))
     }
 
     fn pipe(&mut self) -> io::Result<Pipe> {
