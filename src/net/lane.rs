@@ -266,6 +266,7 @@ fn does_not_splice(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Content;
     use crate::net::sys::{Stream, Sys};
     use std::io::{Read, Write};
     use std::time::Instant;
@@ -331,6 +332,26 @@ mod tests {
         lane.send(&mut to, &mut io).unwrap();
         let mut came = [0; 9];
         assert_eq!((reader.read(&mut came).unwrap(), &came[..5]), (5, &b"fresh"[..]));
+    }
+
+    #[test]
+    fn a_file_is_sent_behind_its_head_and_one_that_became_shorter_is_cut() {
+        let (mut io, mut stock) = world();
+        let (mut to, mut reader) = pair();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"12345").unwrap();
+        let file = Source::File(std::sync::Arc::new(file.into()));
+        let mut lane = Lane::default();
+        lane.flow.push(&mut stock.buffers, b"head ");
+        lane.flow.append(&mut stock.buffers, Content::new(file, 1, 10).unwrap());
+        for _ in 0..3 {
+            assert!(!lane.flow.drained() && !lane.flow.has_room());
+            assert_eq!(lane.send(&mut to, &mut io).unwrap(), Sent::All);
+        }
+        assert_eq!((lane.flow.drained(), lane.flow.given()), (true, 9), "five of the fourteen announced bytes are missing");
+        let mut came = [0; 9];
+        reader.read_exact(&mut came).unwrap();
+        assert_eq!(&came, b"head 2345");
     }
 
     #[test]
