@@ -348,7 +348,11 @@ mod tests {
             assert!(!lane.flow.drained() && !lane.flow.has_room());
             assert_eq!(lane.send(&mut to, &mut io).unwrap(), Sent::All);
         }
-        assert_eq!((lane.flow.drained(), lane.flow.given()), (true, 9), "five of the fourteen announced bytes are missing");
+        assert_eq!(
+            (lane.flow.drained(), lane.flow.given()),
+            (true, 9),
+            "five of the fourteen announced bytes are missing"
+        );
         let mut came = [0; 9];
         reader.read_exact(&mut came).unwrap();
         assert_eq!(&came, b"head 2345");
