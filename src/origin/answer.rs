@@ -88,12 +88,12 @@ pub(super) struct Reply<F> {
     pub content: Option<Sending<F>>,
 }
 
-/// Who asks, and how its answer may be framed.
+/// Who asks, and when.
 pub(super) struct Asker {
     pub session: SessionId,
     pub now: Now,
-    /// It is on this machine, and may empty the cache.
-    pub local: bool,
+    /// It is a PURGE of somebody who may empty the cache.
+    pub purge: bool,
 }
 
 /// Answers a well-formed request. `None`: the store does not know yet.
@@ -104,12 +104,11 @@ pub(super) fn respond<S: Store>(
     asker: &Asker,
     sheet: &mut Sheet<'_>,
 ) -> Option<Reply<S::File>> {
-    let purge = head.line.starts_with(b"PURGE ") && asker.local;
     match head.method {
         Method::Get | Method::Head => {}
         // Every resource allows the same, so neither `*` nor a path is looked at.
         Method::Options => return Some(sheet.options()),
-        _ if purge => {}
+        _ if asker.purge => {}
         _ => return Some(sheet.plain(405, "")),
     }
     let (_, target) = head.target.forwarded(head.method);
@@ -118,7 +117,7 @@ pub(super) fn respond<S: Store>(
     if let Err(fault) = path.decode(name) {
         return Some(sheet.plain(fault.status(), fault.word()));
     }
-    if purge {
+    if asker.purge {
         return match store.purge(path, asker.session) {
             Purge::Wait => None,
             Purge::NoCache => Some(sheet.plain(404, "no-cache")),

@@ -348,8 +348,8 @@ impl<F> Session<F> {
         };
         exchange.persist = keeps(&head, &exchange.body, &shop.settings) && turn.drain == Drain::No;
         let shape = Shape { head: head.method == Method::Head, persist: connection(head.version, exchange.persist) };
-        let local = self.is_local() && (shop.settings.proxied_purge || !came_by_proxy(&head));
-        let asker = Asker { session: turn.session, now: turn.now, local };
+        let purge = is_purge(&head) && self.is_local() && (shop.settings.proxied_purge || !came_by_proxy(&head));
+        let asker = Asker { session: turn.session, now: turn.now, purge };
         let mut sheet = shop.desk.sheet(turn.now.unix, shape, head.version, &shop.settings.cache_control);
         let Some(reply) = respond(&mut shop.store, &mut shop.path, &head, &asker, &mut sheet) else {
             self.wait_for_store(exchange, shop, turn);
@@ -433,6 +433,10 @@ impl<F> Session<F> {
         exchange.record.wait_head = whole.saturating_sub(begun.mono);
         exchange
     }
+}
+
+fn is_purge(head: &RequestHead<'_, '_>) -> bool {
+    head.line.starts_with(b"PURGE ")
 }
 
 /// Does the request say that it comes from further away than its connection?
