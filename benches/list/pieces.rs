@@ -230,10 +230,10 @@ fn flow_rewrites() -> Box<dyn FnMut()> {
 fn idle_pool() -> Box<dyn FnMut()> {
     let mut pool = IdlePool::new(3, 64);
     for slot in 0..32 {
-        pool.put(1, Idle { slot, from: 0, until: 1000 });
+        pool.put(1, Idle { slot, since: 0, from: 0, until: 1000 });
     }
     Box::new(move || {
-        black_box(pool.put(1, Idle { slot: 99, from: 0, until: 1000 }));
+        black_box(pool.put(1, Idle { slot: 99, since: 0, from: 0, until: 1000 }));
         assert!(black_box(pool.take(1, 500)).is_some());
     })
 }

@@ -12,11 +12,15 @@
 //!
 //! Content that lies elsewhere, in memory or in a file, can follow what is ready: it is sent from where it lies, and nothing comes into
 //! the buffer before it is through.
+//!
+//! Who waits long for the rest of a few bytes can fold the buffer: it takes no more memory than they do until there is something to do.
 
 use crate::base::content::Content;
 
 /// Space in front of the first byte, so that a head that grows by our fields needs nothing moved.
 pub const HEADROOM: usize = 1024;
+/// More bytes than these are not folded.
+const FOLDED_MOST: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Buffer {
     tail: u32,
     held: bool,
     content: Option<Content>,
+    /// Its size unfolded; 0 if it is not folded.
+    full: u32,
 }
 
 impl Buffer {
@@ -43,6 +49,7 @@ impl Buffer {
             tail: 0,
             held: false,
             content: None,
+            full: 0,
         };
         buffer.reset();
         buffer
@@ -70,10 +77,16 @@ impl Buffer {
         self.start == self.tail && self.content.is_none()
     }
 
+    /// Its bytes when it is not folded.
+    pub fn unfolded_size(&self) -> usize {
+        self.bytes.len().max(self.full as usize)
+    }
+
     // ---- the producer's side
 
     /// The room for the next read; empty when the buffer is full.
     pub fn room(&mut self) -> &mut [u8] {
+        self.unfold();
         if self.content.is_some() {
             return &mut [];
         }
@@ -93,7 +106,8 @@ impl Buffer {
 
     /// Would [`Buffer::room`] give any?
     pub fn has_room(&self) -> bool {
-        self.content.is_none() && (self.is_bare() || self.tail() < self.bytes.len() || self.compactable())
+        self.full > 0
+            || self.content.is_none() && (self.is_bare() || self.tail() < self.bytes.len() || self.compactable())
     }
 
     /// Content that is sent behind everything that is ready. All that came was judged.
@@ -104,6 +118,7 @@ impl Buffer {
 
     /// Makes the buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
     pub fn widen(&mut self, bytes: usize) {
+        self.unfold();
         let len = HEADROOM + bytes;
         if self.bytes.len() < len {
             let mut wide = vec![0; len].into_boxed_slice();
@@ -113,6 +128,43 @@ impl Buffer {
         if self.tail() == self.bytes.len() {
             self.compact();
         }
+    }
+
+    /// Keeps the memory of a few unjudged bytes only, if nothing else is in it.
+    pub fn fold(&mut self) {
+        let len = self.raw().len();
+        if self.full > 0
+            || self.kept != self.raw
+            || self.content.is_some()
+            || len > FOLDED_MOST
+            || len >= self.bytes.len() / 2
+        {
+            return;
+        }
+        self.full = self.bytes.len() as u32;
+        self.bytes = self.raw().into();
+        self.place_at(0);
+        self.tail = len as u32;
+    }
+
+    #[inline]
+    fn unfold(&mut self) {
+        if self.full > 0 {
+            self.unfold_now();
+        }
+    }
+
+    #[cold]
+    fn unfold_now(&mut self) {
+        let full = std::mem::take(&mut self.full) as usize;
+        let mut wide = vec![0; full].into_boxed_slice();
+        let from = HEADROOM.min(full - self.bytes.len());
+        wide[from..from + self.bytes.len()].copy_from_slice(&self.bytes);
+        self.bytes = wide;
+        for at in [&mut self.kept, &mut self.start, &mut self.ready, &mut self.raw, &mut self.tail] {
+            *at += from as u32;
+        }
+        self.check();
     }
 
     // ---- judging
@@ -151,6 +203,7 @@ impl Buffer {
     /// Fails if not even moving the rest makes room.
     pub fn rewrite(&mut self, n: usize, with: &[u8]) -> Result<(), NoRoom> {
         debug_assert!(n <= self.raw().len() && self.drained() && !self.held);
+        self.unfold();
         let mut end = self.raw as usize + n;
         if end < with.len() {
             let shift = with.len() - end;

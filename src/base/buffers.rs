@@ -70,7 +70,7 @@ impl BufferPool {
 
     /// Takes a buffer back. One of another size (a widened one) is freed.
     pub fn give(&mut self, buffer: Box<Buffer>) {
-        let large = self.large.keep > 0 && buffer.size() >= self.large.size;
+        let large = self.large.keep > 0 && buffer.unfolded_size() >= self.large.size;
         if large { self.large.give(buffer) } else { self.small.give(buffer) }
     }
 
@@ -89,6 +89,11 @@ impl BufferPool {
     /// There was a burst of which no end was told yet, or there may be surplus.
     pub fn had_burst(&self) -> bool {
         self.small.had_burst() || self.large.free.len() > KEEP_LARGE
+    }
+
+    /// How many buffers of either size are out now.
+    pub fn lent(&self) -> usize {
+        self.small.lent + self.large.lent
     }
 
     /// How many unused small buffers are kept now.
@@ -181,6 +186,21 @@ mod tests {
         assert!(pool.had_burst() && pool.burst_is_over());
         assert_eq!(pool.large.free.len(), KEEP_LARGE);
         assert!(!pool.had_burst() && !pool.burst_is_over());
+    }
+
+    /// Found by the simulation: it was taken for a small one, so that in the end no large ones were left to hand out.
+    #[test]
+    fn a_large_one_that_comes_back_folded_is_still_large() {
+        let mut pool = BufferPool::new(2048, 1).with_large(8192, 1);
+        for _ in 0..3 {
+            let mut buffer = pool.take(Size::Large);
+            assert_eq!(buffer.size(), 8192);
+            buffer.room()[..3].copy_from_slice(b"GET");
+            buffer.filled(3);
+            buffer.fold();
+            pool.give(buffer);
+            assert_eq!(pool.lent(), 0);
+        }
     }
 
     #[test]

@@ -72,6 +72,20 @@ reasons! {
     BadMethod, "bad-method", Client;
     /// An expectation other than 100-continue (417).
     BadExpectation, "bad-expectation", Client;
+    /// The client's address is in a list of those that may not come, or in none of those that may (403).
+    ClientDenied, "client-denied", Client;
+    /// The client's address has as many connections as it may (429).
+    ClientConnections, "client-connections", Client;
+    /// The client's address asks more often than it may (429).
+    ClientRate, "client-rate", Client;
+    /// The connection did not begin with the PROXY protocol as it should (closed without an answer).
+    BadPreface, "bad-preface", Client;
+    /// The process has as much memory as it may (503).
+    MemoryLow, "memory-low", Proxy;
+    /// Too many requests wait for a server already (503).
+    QueueFull, "queue-full", Proxy;
+    /// No server had room for the request in time (503).
+    QueueTimeout, "queue-timeout", Proxy;
     /// No server could be chosen (503).
     NoUpstream, "no-upstream", Proxy;
     /// The server refused the connection or cannot be reached (502).

@@ -91,6 +91,13 @@ impl Flow {
         }
     }
 
+    /// Keeps the memory of a few unjudged bytes only, if the flow has no others: for who may wait long for the next ones.
+    pub fn fold(&mut self) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.fold();
+        }
+    }
+
     // ---- judging, by the app
 
     /// What was received and not yet judged.
@@ -388,5 +395,55 @@ mod tests {
         assert_eq!(flow.raw(), b"aaaazz");
         flow.widen(200);
         assert_eq!(fill(&mut flow, &mut pool, &[b'c'; 190]), 190);
+    }
+
+    #[test]
+    fn a_folded_flow_goes_on_where_it_was() {
+        let (mut flow, mut pool) = (Flow::default(), BufferPool::new(HEADROOM + 4096, 4));
+        let size = |flow: &Flow| flow.buffer.as_ref().map(|buffer| buffer.size());
+        for piece in [b"GET ", b"/ HT", b"TP/1"] {
+            fill(&mut flow, &mut pool, piece);
+            assert_eq!(size(&flow), Some(HEADROOM + 4096));
+            flow.fold();
+            flow.fold();
+            assert!(flow.has_room());
+            assert_eq!(size(&flow), Some(flow.raw().len()));
+        }
+        assert_eq!(flow.raw(), b"GET / HTTP/1");
+        // Its bytes are judged, sent and forgotten as those of any other.
+        flow.skip(4);
+        flow.rewrite(8, b"a head that is longer").unwrap();
+        assert_eq!((flow.ready(), flow.raw()), (&b"a head that is longer"[..], &b""[..]));
+        flow.fold();
+        assert_eq!(size(&flow), Some(HEADROOM + 4096), "what is to be sent stays where it is");
+        flow.sent(21);
+        flow.rest(&mut pool);
+        assert_eq!(pool.spare(), 1);
+    }
+
+    #[test]
+    fn a_folded_flow_can_be_passed_on_dropped_and_given_back() {
+        let mut pool = BufferPool::new(HEADROOM + 4096, 4);
+        for way in 0..3 {
+            let mut flow = Flow::default();
+            fill(&mut flow, &mut pool, b"abc");
+            flow.fold();
+            match way {
+                0 => {
+                    flow.pass(3);
+                    assert_eq!(flow.ready(), b"abc");
+                    flow.sent(3);
+                }
+                1 => flow.clear(),
+                _ => {
+                    flow.skip(3);
+                    assert_eq!(fill(&mut flow, &mut pool, b"defg"), 4);
+                    assert_eq!(flow.raw(), b"defg");
+                    flow.drop_raw();
+                }
+            }
+            flow.rest(&mut pool);
+            assert!(flow.buffer.is_none(), "{way}");
+        }
     }
 }

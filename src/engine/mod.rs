@@ -8,12 +8,16 @@
 //! The loop fills flows, calls [`App::advance`] with a [`Turn`], performs the [`Effects`] and sends what the flows hold.
 //! Nothing here knows a socket, a clock or HTTP.
 
+pub mod chores;
 pub mod close;
+pub mod counts;
 pub mod flow;
 pub mod record;
 pub mod turn;
 
+pub use chores::{Chores, Errand, News, Outcome};
 pub use close::{CloseReason, Guilty};
+pub use counts::{ServerTotals, Totals};
 pub use flow::Flow;
 pub use record::{AccessLog, AccessRecord};
 pub use turn::{Again, App, Close, DialError, Drain, Effects, ServerId, SessionId, Side, Turn, Uplink, Wish};

@@ -1,6 +1,7 @@
 //! The seam itself: what the loop tells an app in a turn, and what the app may wish for.
 
 use crate::base::{BufferPool, Micros, Now, Peer};
+use crate::engine::chores::Chores;
 use crate::engine::flow::Flow;
 use crate::engine::record::AccessLog;
 
@@ -19,9 +20,11 @@ pub trait App {
     /// moved in this turn is progress, and may put the deadline off.
     fn deadline(&self, session: &mut Self::Session, now: Now, up: &Flow, down: &Flow) -> Option<Micros>;
 
-    /// Adds the sessions that waited for something outside of their connections (a file being read, an answer being made) and can go on.
-    /// Asked when another thread has woken the loop. Sessions that are gone by then do no harm.
-    fn wakes(&mut self, _sessions: &mut Vec<SessionId>) {}
+    /// The app's affairs apart from its sessions. Called after each batch of events, when another thread has woken the loop, and at
+    /// the moment that it returned last (0 at first), if that comes earlier.
+    fn attend(&mut self, _chores: &mut Chores) -> Micros {
+        Micros::MAX
+    }
 }
 
 /// Which session it is: unique for as long as anybody may remember it.
@@ -75,8 +78,10 @@ pub enum Drain {
     /// It has not begun.
     #[default]
     No,
-    /// No further request after this exchange.
+    /// No further request after this exchange, or for a client without one, after the next, if it comes soon.
     Finish,
+    /// As before, but a client without an exchange goes at once: its place is needed.
+    Leave,
     /// The drain time is over: end at once.
     Now,
 }
@@ -84,7 +89,7 @@ pub enum Drain {
 /// The facts of a turn, the flows, and the wishes.
 pub struct Turn<'a> {
     pub now: Now,
-    /// The session itself, for [`App::wakes`].
+    /// The session itself, for [`Chores::wake`].
     pub session: SessionId,
     /// Filled by the client, drained by the upstream.
     pub up: &'a mut Flow,

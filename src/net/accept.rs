@@ -13,14 +13,20 @@ use std::io;
 const ACCEPT_BUDGET: usize = 64;
 /// How long accepting pauses when descriptors have run out.
 const ACCEPT_PAUSE: Micros = 100_000;
+/// How soon a worker that has no place for a client looks for one again.
+pub(super) const ROOM_PAUSE: Micros = 100_000;
+/// Of so many clients one has to go when a place is needed, so that not each newcomer costs a search.
+const SHED_PART: usize = 256;
+/// How often it is said that places are short.
+const SHORTAGE_PAUSE: Micros = 60_000_000;
 
 impl<A: App, I: Io> Worker<A, I> {
-    /// Is a client waiting that may come in now?
+    /// Is there more to accept at once? With one waiting for a place, only when there is one.
     pub(super) fn accepts(&self) -> bool {
         let most = self.settings.max_sessions;
-        self.ready.contains(&true)
-            && self.now.mono >= self.accept_after
-            && self.share.as_ref().map_or(self.sessions.len() < most, |share| share.has_room(most))
+        let comes = self.waiting.is_some() || (self.ready.contains(&true) && self.now.mono >= self.accept_after);
+        let room = || self.share.as_ref().map_or(self.sessions.len() < most, |share| share.has_room(most));
+        comes && (self.waiting.is_none() || room())
     }
 
     /// Takes a place for one more client, if there is one.
@@ -40,22 +46,80 @@ impl<A: App, I: Io> Worker<A, I> {
     }
 
     pub(super) fn accept(&mut self) {
+        if !self.seat_waiting() {
+            return;
+        }
         for listener in 0..self.ready.len() {
             let mut budget = ACCEPT_BUDGET;
             while self.ready[listener] && budget > 0 && self.now.mono >= self.accept_after {
-                let Some(place) = self.enter() else { return };
                 budget -= 1;
-                self.accept_from(listener as u32, place);
+                match self.enter() {
+                    Some(place) => self.accept_from(listener as u32, Some(place)),
+                    None => {
+                        self.accept_from(listener as u32, None);
+                        if !self.seat_waiting() {
+                            return;
+                        }
+                    }
+                }
             }
         }
     }
 
-    fn accept_from(&mut self, listener: u32, place: Place) {
-        let error = match self.io.accept(listener) {
-            Ok(client) => return self.seat(client, place),
-            Err(error) => error,
+    /// Somebody was accepted for whom there was no place: looks for one. False if there is none still.
+    fn seat_waiting(&mut self) -> bool {
+        let Some(client) = self.waiting.take() else { return true };
+        if let Some(place) = self.enter().or_else(|| self.make_room().then(|| self.enter()).flatten()) {
+            self.seat(client, place);
+            return true;
+        }
+        self.waiting = Some(client);
+        false
+    }
+
+    /// All places are taken: the clients that have been idle the longest after a request have to finish. (Who has not asked yet is about
+    /// to, or meets its own deadline.) False if nobody is idle.
+    fn make_room(&mut self) -> bool {
+        if self.now.mono < self.room_after {
+            return false;
+        }
+        let idle = |slot: &Slot<A, I>| {
+            let (up, attached) = (&slot.client.lane.flow, !matches!(slot.uplink, Attached::None));
+            !attached && !slot.lingers && up.taken() > 0 && up.is_empty() && slot.reply.flow.is_empty()
         };
-        self.leave(place);
+        let slots: Vec<u32> =
+            self.sessions.iter().filter(|(_, slot)| idle(slot)).map(|(slot, _)| slot as u32).collect();
+        let mut by_age: Vec<(Micros, u32)> = slots.into_iter().map(|slot| (self.deadline(slot), slot)).collect();
+        let some = (1 + self.sessions.len() / SHED_PART).min(by_age.len());
+        if some < by_age.len() {
+            by_age.select_nth_unstable(some);
+        }
+        by_age[..some].iter().for_each(|(_, slot)| self.make_leave(*slot));
+        if self.now.mono >= self.shortage_after {
+            self.shortage_after = self.now.mono + SHORTAGE_PAUSE;
+            let most = self.settings.max_sessions;
+            log::warn!(
+                "all {most} places for clients are taken: idle ones have to go (raise --max-connections or ulimit -n)"
+            );
+        }
+        if some == 0 {
+            self.room_after = self.now.mono + ROOM_PAUSE;
+        }
+        some > 0
+    }
+
+    fn accept_from(&mut self, listener: u32, place: Option<Place>) {
+        let error = match (self.io.accept(listener), place) {
+            (Ok(client), Some(place)) => return self.seat(client, place),
+            (Ok(client), None) => {
+                self.waiting = Some(client);
+                return;
+            }
+            (Err(error), _) => error,
+        };
+        if let Some(place) = place {
+            self.leave(place);
+        }
         match error.kind() {
             io::ErrorKind::WouldBlock => self.ready[listener as usize] = false,
             // The client gave up while it waited.
@@ -86,7 +150,6 @@ impl<A: App, I: Io> Worker<A, I> {
     }
 
     fn open(&mut self, stream: I::Stream, peer: Peer) {
-        let app = self.app.open(peer, self.now);
         let generation = self.next_generation();
         let mut client = Link::accepted(stream);
         let entry = self.sessions.vacant_entry();
@@ -97,7 +160,8 @@ impl<A: App, I: Io> Worker<A, I> {
         }
         self.served += 1;
         entry.insert(Slot {
-            app,
+            // Last: what a session takes when it is opened it gives back only when it ends.
+            app: self.app.open(peer, self.now),
             client,
             reply: Lane::default(),
             uplink: Attached::None,

@@ -18,12 +18,17 @@ pub enum Token {
         slot: u32,
         generation: u32,
     },
+    /// A connection of the app's own.
+    Errand {
+        slot: u32,
+        generation: u32,
+    },
 }
 
-const KIND_BITS: u32 = 2;
-const GENERATION_BITS: u32 = 30;
+const KIND_BITS: u32 = 3;
+const GENERATION_BITS: u32 = 29;
 
-/// Generations wrap here; a stale event would have to outlive a billion connections in its slot.
+/// Generations wrap here; a stale event would have to outlive half a billion connections in its slot.
 pub const GENERATIONS: u32 = 1 << GENERATION_BITS;
 
 impl Token {
@@ -34,6 +39,7 @@ impl Token {
             Token::Waker => (1, 0, 0),
             Token::Session { slot, generation } => (2, generation, slot),
             Token::Uplink { slot, generation } => (3, generation, slot),
+            Token::Errand { slot, generation } => (4, generation, slot),
         };
         ((kind as usize) << (64 - KIND_BITS)) | ((generation as usize) << 32) | slot as usize
     }
@@ -45,7 +51,8 @@ impl Token {
             0 => Token::Listener(slot),
             1 => Token::Waker,
             2 => Token::Session { slot, generation },
-            _ => Token::Uplink { slot, generation },
+            3 => Token::Uplink { slot, generation },
+            _ => Token::Errand { slot, generation },
         }
     }
 }
@@ -141,6 +148,7 @@ mod tests {
             Token::Waker,
             Token::Session { slot: u32::MAX, generation: GENERATIONS - 1 },
             Token::Uplink { slot: 0, generation: 1 },
+            Token::Errand { slot: 7, generation: GENERATIONS - 1 },
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

@@ -103,6 +103,11 @@ impl<P> Pipes<P> {
         Some(pipe)
     }
 
+    /// How many pipes are out now.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
+    }
+
     /// Closes unused pipes if none was needed since this was called last, and lets the system be asked for more again.
     pub(super) fn sweep(&mut self) {
         if !std::mem::take(&mut self.used) {

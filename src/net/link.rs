@@ -83,6 +83,12 @@ impl<S, P> Link<S, P> {
         self.readable = true;
     }
 
+    /// The peer may have taken something that no event has told of yet: of a large send buffer the kernel tells only once a third of it
+    /// is free. Try at the next flush.
+    pub fn try_sending(&mut self) {
+        self.writable = true;
+    }
+
     pub fn side(&self) -> Side {
         self.side
     }
@@ -120,6 +126,8 @@ impl<S, P> Link<S, P> {
             match result {
                 Ok(0) => self.end_of_stream(),
                 Ok(n) => taken += n,
+                // After a failed send there is nothing to wait for: what came in spite of it has been read.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.mute => self.side = Side::Broken,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => self.side = Side::Broken,
@@ -145,7 +153,7 @@ impl<S, P> Link<S, P> {
     fn filled(&mut self, n: usize, asked: usize) {
         self.lane.flow.filled(n);
         self.bulk = n >= BULK;
-        self.readable = n == asked || self.hangup;
+        self.readable = n == asked || self.hangup || self.mute;
         if n == asked {
             self.size = Size::Large;
         }
@@ -214,5 +222,35 @@ impl<S, P> Link<S, P> {
             }
         }
         self.side == Side::Open && !self.hangup && !self.mute && self.half == Half::Open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BufferPool;
+    use crate::net::lane::Pipes;
+    use crate::net::sys::{Stream, Sys};
+    use std::io::Write;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    #[test]
+    fn a_send_that_fails_without_an_event_breaks_the_link_once_all_that_came_was_read() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        ours.shutdown(Shutdown::Write).unwrap();
+        theirs.write_all(b"answer").unwrap();
+        let mut io = Sys::new(Vec::new(), Instant::now()).unwrap();
+        let mut stock = Stock { buffers: BufferPool::new(4096, 2), pipes: Pipes::among(1) };
+        let mut link = Link::accepted(Stream::Unix(mio::net::UnixStream::from_std(ours)));
+        let (token, mut lane) = (Token::Session { slot: 0, generation: 0 }, Lane::default());
+        link.watch(&mut io, token).unwrap();
+        lane.flow.push(&mut stock.buffers, b"request");
+        link.flush(&mut io, &mut lane, token);
+        assert!(link.is_readable() && link.side() == Side::Open, "reading tells");
+        assert_eq!(link.fill(&mut io, &mut stock, usize::MAX), 6);
+        assert_eq!((link.side(), link.lane.flow.raw()), (Side::Broken, &b"answer"[..]));
     }
 }

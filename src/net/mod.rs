@@ -1,9 +1,11 @@
 //! L4: the loop and everything it owns: sockets, readiness, pools, deadlines. The only system calls and clock reads on the data path.
 //!
-//! [`worker`] waits and queues; `accept` lets clients in; [`turn`] is what happens to one session: fill, advance, settle, flush. All work on any [`io::Io`]:
+//! [`worker`] waits and queues; `accept` lets clients in; [`turn`] is what happens to one session: fill, advance, settle, flush; `errand` runs
+//! the app's own. All work on any [`io::Io`]:
 //! the real one is [`sys::Sys`] on mio, tests bring their own.
 
 mod accept;
+mod errand;
 pub mod io;
 pub mod lane;
 pub mod link;
@@ -18,4 +20,4 @@ pub mod worker;
 
 pub use memory::keep_little;
 pub use share::Share;
-pub use worker::{Command, Remote, Settings, Worker};
+pub use worker::{Census, Command, Remote, Settings, Worker};

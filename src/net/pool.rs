@@ -12,10 +12,11 @@ pub struct IdlePool {
     count: usize,
 }
 
-/// An idle uplink's slot, from when it may be used, and until when it may idle.
+/// An idle uplink's slot, since when it idles, from when it may be used, and until when it may idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
     pub slot: u32,
+    pub since: Micros,
     pub from: Micros,
     pub until: Micros,
 }
@@ -54,13 +55,11 @@ impl IdlePool {
     }
 
     /// Forgets an uplink that has closed or spoken.
-    pub fn remove(&mut self, server: ServerId, slot: u32) {
-        if let Some(list) = self.servers.get_mut(usize::from(server))
-            && let Some(at) = list.iter().position(|idle| idle.slot == slot)
-        {
-            list.remove(at);
-            self.count -= 1;
-        }
+    pub fn remove(&mut self, server: ServerId, slot: u32) -> Option<Idle> {
+        let list = self.servers.get_mut(usize::from(server))?;
+        let at = list.iter().position(|idle| idle.slot == slot)?;
+        self.count -= 1;
+        list.remove(at)
     }
 
     /// Moves all uplinks that have idled long enough to `expired`.
@@ -90,6 +89,11 @@ impl IdlePool {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+
+    /// How many uplinks idle here.
+    pub fn len(&self) -> usize {
+        self.count
+    }
 }
 
 #[cfg(test)]
@@ -99,25 +103,26 @@ mod tests {
     #[test]
     fn last_in_first_out_bounded_and_expiring() {
         let mut pool = IdlePool::new(2, 2);
-        let idle = |slot| Idle { slot, from: 0, until: 100 * Micros::from(slot) };
+        let idle = |slot| Idle { slot, since: 0, from: 0, until: 100 * Micros::from(slot) };
         assert_eq!(pool.put(0, idle(1)), None);
         assert_eq!(pool.put(0, idle(2)), None);
         assert_eq!(pool.put(0, idle(3)), Some(idle(1)));
         assert_eq!(pool.take(1, 0), None);
         assert_eq!(pool.take(0, 0), Some(idle(3)));
         assert_eq!(pool.put(1, idle(4)), None);
-        pool.remove(1, 9);
+        assert_eq!(pool.remove(1, 9), None);
         let mut expired = Vec::new();
         pool.expire(200, &mut expired);
         assert_eq!(expired, [idle(2)]);
-        pool.remove(1, 4);
+        assert_eq!(pool.remove(1, 4), Some(idle(4)));
         assert!(pool.is_empty());
     }
 
     #[test]
     fn who_must_rest_is_passed_over_until_then() {
         let mut pool = IdlePool::new(1, 4);
-        let (rested, resting) = (Idle { slot: 1, from: 0, until: 99 }, Idle { slot: 2, from: 50, until: 99 });
+        let (rested, resting) =
+            (Idle { slot: 1, since: 0, from: 0, until: 99 }, Idle { slot: 2, since: 0, from: 50, until: 99 });
         pool.put(0, rested);
         pool.put(0, resting);
         assert_eq!(pool.take(0, 49), Some(rested));

@@ -25,6 +25,9 @@ impl<A: App, I: Io> Worker<A, I> {
         }
         let mut budget = BUDGET;
         self.fill(slot, &mut budget);
+        if expired {
+            self.try_sending(slot);
+        }
         let mut expired = expired;
         for _ in 0..MAX_CALLS {
             let effects = self.advance(slot, expired);
@@ -51,6 +54,13 @@ impl<A: App, I: Io> Worker<A, I> {
         }
         self.rest(slot);
         self.queue(slot, false);
+    }
+
+    /// One turn in which a client that has nothing to do goes.
+    pub(super) fn make_leave(&mut self, slot: u32) {
+        let before = std::mem::replace(&mut self.drain, Drain::Leave);
+        self.turn(slot, false);
+        self.drain = before;
     }
 
     fn token(&self, slot: u32) -> Token {
@@ -163,7 +173,9 @@ impl<A: App, I: Io> Worker<A, I> {
         upstream.reused = true;
         let server = upstream.server;
         let now = self.now.mono;
-        if let Some(surplus) = self.idle.put(server, Idle { slot: key, from: now + rest, until: now + idle }) {
+        if let Some(surplus) =
+            self.idle.put(server, Idle { slot: key, since: now, from: now + rest, until: now + idle })
+        {
             self.upstreams.remove(surplus.slot as usize);
         }
     }
@@ -233,6 +245,18 @@ impl<A: App, I: Io> Worker<A, I> {
             _ => news |= session.client.flush(&mut self.io, &mut session.reply, token),
         }
         news | session.client.break_if_mute()
+    }
+
+    /// Before a peer is called too slow: is there really no room for more?
+    fn try_sending(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        session.client.try_sending();
+        if let Attached::To(key) = session.uplink
+            && let Upstream { link, connected: true, .. } = &mut self.upstreams[key as usize]
+        {
+            link.try_sending();
+        }
+        self.flush(slot, &Effects::default());
     }
 
     // ---- after the turn
@@ -341,5 +365,76 @@ impl<A: App, I: Io> Worker<A, I> {
             lane.clear(&mut self.stock);
         }
         Some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Now, Peer};
+    use crate::engine::{AccessLog, AccessRecord};
+    use crate::net::sys::{Listener, Sys};
+    use crate::net::{Remote, Settings};
+    use std::io::Read;
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Instant;
+
+    struct NoLog;
+
+    impl AccessLog for NoLog {
+        fn record(&mut self, _: &AccessRecord) {}
+    }
+
+    /// Sends as much as goes, and notes how much had gone whenever its deadline, a moment later, has passed.
+    #[derive(Default)]
+    struct Gusher {
+        gone: Vec<u64>,
+    }
+
+    impl App for Gusher {
+        /// When it expires.
+        type Session = Micros;
+
+        fn open(&mut self, _: Peer, now: Now) -> Micros {
+            now.mono + 1000
+        }
+
+        fn advance(&mut self, until: &mut Micros, turn: &mut Turn<'_>) {
+            if turn.expired {
+                *until = turn.now.mono + 1000;
+                self.gone.push(turn.down.given());
+            }
+            if turn.down.has_room() {
+                turn.down.push(turn.pool, &[b'x'; 16 * 1024]);
+                turn.effects.again = Again::DownSent;
+            }
+        }
+
+        fn deadline(&self, until: &mut Micros, _: Now, _: &Flow, _: &Flow) -> Option<Micros> {
+            Some(*until)
+        }
+    }
+
+    #[test]
+    fn what_a_slow_client_has_taken_is_seen_at_its_deadline_though_no_event_tells_of_it() {
+        let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
+        let settings = Settings { buffer: 16 * 1024, max_sessions: 9, idle_per_server: 0, drain: NEVER, linger: 0 };
+        let remote = Remote::new(|| {});
+        let mut worker = Worker::new(Gusher::default(), sys, Vec::new(), Box::new(NoLog), remote, settings);
+        // Until the send buffer is full, also by how much the kernel lets it grow.
+        while worker.app.gone.iter().rev().take(20).filter(|gone| worker.app.gone.last() == Some(gone)).count() < 20 {
+            worker.step().unwrap();
+        }
+        let full = *worker.app.gone.last().unwrap();
+        // Less than a third of it.
+        let mut taken = vec![0; (full / 8) as usize];
+        client.read_exact(&mut taken).unwrap();
+        let looks = worker.app.gone.len();
+        while worker.app.gone.len() < looks + 50 && worker.app.gone.last() == Some(&full) {
+            worker.step().unwrap();
+        }
+        assert!(worker.app.gone.last() > Some(&full), "{full} bytes had gone, and then no more");
     }
 }

@@ -1,8 +1,10 @@
 //! The loop: wait, mark links ready, queue their sessions once, give each queued session one turn.
 
 use crate::base::buffer::HEADROOM;
-use crate::base::{Address, BufferPool, Micros, Now};
-use crate::engine::{AccessLog, App, DialError, Drain, ServerId, SessionId};
+use crate::base::{Address, BufferPool, Micros, Now, Peer};
+use crate::engine::{AccessLog, App, Chores, DialError, Drain, News, ServerId, SessionId};
+use crate::net::accept::ROOM_PAUSE;
+use crate::net::errand::Errands;
 use crate::net::io::{Event, GENERATIONS, Io, Token};
 use crate::net::lane::{Lane, Pipes, Stock};
 use crate::net::link::Link;
@@ -22,8 +24,6 @@ pub(super) const NEVER: Micros = Micros::MAX;
 /// Clients that get a turn before the loop looks for answers again. Who waits here holds no server connection, so the fewer begin at once,
 /// the fewer connections serve them all and the warmer those are.
 const LOT: usize = 32;
-/// How soon a worker that has no place for a client looks whether another one has.
-const ROOM_PAUSE: Micros = 100_000;
 /// Between two looks at connections to servers that idled too long.
 const SWEEP: Micros = 500_000;
 /// Unused buffers a worker keeps.
@@ -133,6 +133,26 @@ pub(super) struct Upstream<I: Io> {
     pub reused: bool,
 }
 
+/// What a worker holds at a moment. For tests that look for leaks: what nobody needs any more must be given back, not only forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Client connections, the lingering ones included.
+    pub sessions: usize,
+    /// Clients that were accepted, but have no place yet: one at the most.
+    pub waiting: usize,
+    /// Connections to servers: being made, in use, and idle.
+    pub upstreams: usize,
+    /// Of these, the idle ones.
+    pub idle: usize,
+    /// Buffers and pipes that are in use now.
+    pub lent_buffers: usize,
+    pub lent_pipes: usize,
+    /// Sessions that wait for their turn.
+    pub queued: usize,
+    /// Errands that the app is having run.
+    pub errands: usize,
+}
+
 /// One event loop with all it owns.
 pub struct Worker<A: App, I: Io> {
     pub(super) app: A,
@@ -156,12 +176,20 @@ pub struct Worker<A: App, I: Io> {
     /// Clients so far.
     pub(super) served: u64,
     events: Vec<Event>,
-    woken: Vec<SessionId>,
+    chores: Chores,
+    /// When the app wants to see to them.
+    attend_at: Micros,
+    errands: Errands<I>,
     due: Vec<Entry>,
     expired: Vec<Idle>,
     /// Which listeners may have a client waiting.
     pub(super) ready: Vec<bool>,
     pub(super) accept_after: Micros,
+    /// A client that was accepted, but has no place yet.
+    pub(super) waiting: Option<(I::Stream, Peer)>,
+    /// When idle clients may be told again to make room, and when that may be said again.
+    pub(super) room_after: Micros,
+    pub(super) shortage_after: Micros,
     next_sweep: Micros,
     drain_ends: Micros,
     generation: u32,
@@ -198,11 +226,16 @@ impl<A: App, I: Io> Worker<A, I> {
             share: None,
             served: 0,
             events: Vec::new(),
-            woken: Vec::new(),
+            chores: Chores::default(),
+            attend_at: 0,
+            errands: Errands::new(),
             due: Vec::new(),
             expired: Vec::new(),
             ready,
             accept_after: 0,
+            waiting: None,
+            room_after: 0,
+            shortage_after: 0,
             next_sweep: 0,
             drain_ends: NEVER,
             generation: 0,
@@ -237,9 +270,30 @@ impl<A: App, I: Io> Worker<A, I> {
         self.accept();
         self.run_queue();
         self.run_timers();
+        self.errands.expire(self.now.mono, &mut self.io, &mut self.chores.news);
+        self.attend();
         self.sweep();
         let on_the_way = || self.share.as_ref().is_some_and(|share| !share.is_empty());
-        Ok(self.drain == Drain::No || !self.sessions.is_empty() || on_the_way())
+        Ok(self.drain == Drain::No || !self.sessions.is_empty() || self.waiting.is_some() || on_the_way())
+    }
+
+    /// Counts what the worker holds; between two steps. Nothing on the hot path keeps these counts up.
+    pub fn census(&self) -> Census {
+        Census {
+            sessions: self.sessions.len(),
+            waiting: usize::from(self.waiting.is_some()),
+            upstreams: self.upstreams.len(),
+            idle: self.idle.len(),
+            lent_buffers: self.stock.buffers.lent(),
+            lent_pipes: self.stock.pipes.lent(),
+            queued: self.first.len() + self.second.len(),
+            errands: self.errands.len(),
+        }
+    }
+
+    /// What the app holds is its own business; a test may ask it.
+    pub fn app(&self) -> &A {
+        &self.app
     }
 
     fn may_wait(&self) -> Option<Micros> {
@@ -247,10 +301,11 @@ impl<A: App, I: Io> Worker<A, I> {
             return Some(0);
         }
         let mut until = self.wheel.next().unwrap_or(NEVER).min(self.drain_ends);
+        until = until.min(self.attend_at).min(self.errands.due);
         if self.accept_after > self.now.mono {
             until = until.min(self.accept_after);
-        } else if self.share.is_some() && self.ready.contains(&true) {
-            // All places are taken. Where one becomes free elsewhere, nobody says so.
+        } else if self.waiting.is_some() {
+            // All places are taken. Where one becomes free elsewhere, or who has become idle, nobody says.
             until = until.min(self.now.mono + ROOM_PAUSE);
         }
         if !self.idle.is_empty() || self.stock.buffers.had_burst() || self.stock.pipes.wants_sweep() {
@@ -268,7 +323,8 @@ impl<A: App, I: Io> Worker<A, I> {
             }
             Token::Waker => {
                 self.take_in();
-                self.wake_sessions();
+                self.chores.woken = true;
+                self.attend();
                 self.obey(self.remote.heard());
             }
             Token::Session { slot, generation } => match self.sessions.get_mut(slot as usize) {
@@ -282,19 +338,34 @@ impl<A: App, I: Io> Worker<A, I> {
                 Some(upstream) if upstream.generation == generation => self.mark_upstream(slot, event),
                 _ => {}
             },
+            Token::Errand { slot, generation } => {
+                self.errands.note(slot, generation, event, &mut self.io, &mut self.chores.news);
+            }
         }
     }
 
-    /// Queues the sessions for which something outside has happened.
-    fn wake_sessions(&mut self) {
-        let mut woken = std::mem::take(&mut self.woken);
-        self.app.wakes(&mut woken);
-        for SessionId { slot, generation } in woken.drain(..) {
+    /// Lets the app see to its own affairs: queues the sessions that can go on, and sets out on errands.
+    fn attend(&mut self) {
+        (self.chores.now, self.chores.drain) = (self.now, self.drain);
+        self.attend_at = self.app.attend(&mut self.chores);
+        self.chores.woken = false;
+        self.chores.news.clear();
+        for at in 0..self.chores.wake.len() {
+            let SessionId { slot, generation } = self.chores.wake[at];
             if self.sessions.get(slot as usize).is_some_and(|session| session.generation == generation) {
                 self.queue(slot, true);
             }
         }
-        self.woken = woken;
+        self.chores.wake.clear();
+        while let Some(errand) = self.chores.errands.pop() {
+            let generation = self.next_generation();
+            let address = self.servers.get(usize::from(errand.server)).filter(|_| self.drain == Drain::No);
+            self.errands.start(errand, address, generation, &mut self.io, &mut self.chores.news);
+        }
+        if !self.chores.news.is_empty() {
+            // What failed at once is told with the next batch.
+            self.attend_at = 0;
+        }
     }
 
     fn mark_upstream(&mut self, slot: u32, event: &Event) {
@@ -303,7 +374,11 @@ impl<A: App, I: Io> Worker<A, I> {
         match upstream.session {
             // An idle connection that closes or speaks is of no use, and must be gone before anybody picks it.
             None if event.readable || event.hangup => {
-                self.idle.remove(upstream.server, slot);
+                let (server, idle) = (upstream.server, self.idle.remove(upstream.server, slot));
+                self.chores.news.extend(idle.filter(|_| event.hangup).map(|idle| {
+                    let idle = self.now.mono.saturating_sub(idle.since);
+                    News::IdleClosed { server, idle }
+                }));
                 self.upstreams.remove(slot as usize);
             }
             None => {}
@@ -423,6 +498,7 @@ impl<A: App, I: Io> Worker<A, I> {
             self.drain_ends = self.now.mono.saturating_add(self.settings.drain);
             self.idle.clear(&mut self.expired);
             self.drop_expired();
+            self.errands.clear();
         }
         // Woken for a late client, it is told again to finish, perhaps after the time for that.
         if self.drain != Drain::Now {

@@ -28,7 +28,7 @@ pub use store::{Ask, Facts, Opened, Page, Piece, Purge, Store, StoreError};
 
 use crate::base::time::SECOND;
 use crate::base::{Micros, Now, Peer};
-use crate::engine::{App, Flow, SessionId, Turn};
+use crate::engine::{App, Chores, Flow, Turn};
 use crate::http1::Limits;
 use answer::Desk;
 use exchange::Exchange;
@@ -144,8 +144,11 @@ impl<S: Store> App for Origin<S> {
         session.advance(&mut self.shop, turn);
     }
 
-    fn wakes(&mut self, sessions: &mut Vec<SessionId>) {
-        self.shop.store.woken(sessions);
+    fn attend(&mut self, chores: &mut Chores) -> Micros {
+        if chores.woken {
+            self.shop.store.woken(&mut chores.wake);
+        }
+        Micros::MAX
     }
 
     fn deadline(&self, session: &mut Self::Session, _now: Now, _up: &Flow, down: &Flow) -> Option<Micros> {

@@ -305,7 +305,11 @@ impl<F> Session<F> {
             Side::Open if self.expired(&shop.settings, turn) => {
                 return Err(Refusal { status: 408, end: CloseReason::ClientHeadTimeout, detail: "" });
             }
-            Side::Open => make_room(turn.up, shop.settings.request.head),
+            Side::Open => {
+                make_room(turn.up, shop.settings.request.head);
+                // The rest may never come.
+                turn.up.fold();
+            }
         }
         Ok(())
     }

@@ -156,29 +156,47 @@ fn an_answers_head_has_a_limit_too() {
 }
 
 #[test]
-fn clients_over_the_limit_wait_for_a_place() {
+fn clients_over_the_limit_wait_for_a_place_while_all_others_are_busy() {
     let server = Server::named("a");
     let proxy = proxy(&[&server], "--max-connections 2");
     let mut first = proxy.client();
     let mut second = proxy.client();
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
+    // In the middle of a request nobody is idle.
+    first.send("GET / HTTP/1.1\r\n");
+    second.send("GET / HTTP/1.1\r\n");
     let mut third = proxy.client();
     third.send(get("/third"));
-    // The two that have a place are served as ever, and the third waits.
     for _ in 0..50 {
-        assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
+        first.send("Host: a\r\n\r\nGET / HTTP/1.1\r\n");
+        assert_eq!(first.answer().status, 200);
     }
     assert_eq!(third.peek(), 0);
     assert!(server.heads().iter().all(|head| head.target() == "/"));
     drop(first);
     assert_eq!(third.answer().status, 200);
-    assert_eq!((second.get("/").status, third.get("/").status), (200, 200));
-    // Again and again: no place is ever lost.
     drop((second, third));
+    // Again and again: no place is ever lost.
     for _ in 0..20 {
         let mut pair = [proxy.client(), proxy.client()];
         assert!(pair.iter_mut().all(|client| client.get("/").status == 200));
     }
+}
+
+#[test]
+fn the_client_that_is_idle_the_longest_makes_room() {
+    let server = Server::named("a");
+    let proxy = proxy(&[&server], "--max-connections 3");
+    let mut clients: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
+    clients[1].send("GET / HTTP/1.1\r\n");
+    assert_eq!(clients[0].get("/").status, 200);
+    // The second one is busy, the first one was served just now.
+    let mut newcomer = proxy.client();
+    assert_eq!(newcomer.get("/").status, 200);
+    clients[2].expect_end();
+    clients[1].send("Host: a\r\n\r\n");
+    assert_eq!((clients[1].answer().status, clients[0].get("/").status), (200, 200));
 }
 
 /// With 40 descriptors and the limit that follows from them, everybody gets an answer, one after the other.

@@ -3,7 +3,7 @@
 use super::wire::{Item, Shelf, Wire};
 use crate::base::time::SECOND;
 use crate::engine::record::Part;
-use crate::engine::{App, Close, CloseReason, Drain, Side};
+use crate::engine::{App, Chores, Close, CloseReason, Drain, Side};
 use crate::origin::{Session, StoreError};
 
 fn get(path: &str) -> Vec<u8> {
@@ -142,7 +142,7 @@ fn content_may_come_slowly_for_as_long_as_it_comes() {
 fn what_was_found_for_a_request_that_is_refused_after_all_is_let_go() {
     let mut wire = Wire::new(Shelf { slow: true, ..shelf() });
     wire.send(b"GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", usize::MAX);
-    wire.origin.wakes(&mut Vec::new());
+    wire.origin.attend(&mut Chores { woken: true, ..Chores::default() });
     wire.send(b"no length\r\n", usize::MAX);
     assert_eq!((statuses(&wire), wire.close), (vec![400], Some(Close::Linger)));
     assert_eq!(wire.origin.shop.store.waiting, None);

@@ -3,7 +3,9 @@
 use crate::base::buffer::HEADROOM;
 use crate::base::time::SECOND;
 use crate::base::{BufferPool, Content, Micros, Now, Peer, Size, Source};
-use crate::engine::{AccessLog, AccessRecord, Again, App, Close, Drain, Effects, Flow, SessionId, Side, Turn, Uplink};
+use crate::engine::{
+    AccessLog, AccessRecord, Again, App, Chores, Close, Drain, Effects, Flow, SessionId, Side, Turn, Uplink,
+};
 use crate::http1::field::FieldSpace;
 use crate::http1::response::{self, Asked};
 use crate::http1::{self, Body, Framing, HeadScan, Limits};
@@ -278,12 +280,12 @@ impl<S: Store> Wire<S> {
 
     /// Gives the store's news to the session, if there are any.
     pub fn wake(&mut self) -> bool {
-        let mut sessions = Vec::new();
-        self.origin.wakes(&mut sessions);
-        if !sessions.is_empty() {
+        let mut chores = Chores { woken: true, ..Chores::default() };
+        self.origin.attend(&mut chores);
+        if !chores.wake.is_empty() {
             self.turn(false);
         }
-        !sessions.is_empty()
+        !chores.wake.is_empty()
     }
 
     pub fn deadline(&mut self) -> Micros {
