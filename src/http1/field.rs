@@ -143,7 +143,12 @@ impl<'s, 'b> Fields<'s, 'b> {
 
     /// The value of the first line with this name, for fields that are not [`Known`].
     pub fn find(&self, name: &str) -> Option<&'b [u8]> {
-        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        self.named(name).next()
+    }
+
+    /// The values of all lines with this name, for fields that are not [`Known`].
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
     /// Does a Connection field name this one? (RFC 9110 §7.6.1)

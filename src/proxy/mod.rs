@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod balance;
+pub mod choice;
 pub mod exchange;
 pub mod failure;
 pub mod relay;
