@@ -5,9 +5,13 @@
 
 pub mod answer;
 pub mod balance;
+pub mod budget;
 pub mod choice;
 pub mod exchange;
 pub mod failure;
+pub mod health;
+pub mod idle;
+pub mod probe;
 pub mod relay;
 pub mod rewrite;
 pub mod session;
