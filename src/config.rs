@@ -5,11 +5,16 @@
 //! No variable of the environment is read here.
 
 mod address;
+pub mod balancing;
 pub mod cache;
 pub mod cache_command;
+pub mod chain;
 mod common;
 mod explain;
 pub mod files;
+pub mod guard;
+pub mod health;
+mod network;
 pub mod origin;
 pub mod proxy;
 mod resolve;
@@ -19,6 +24,7 @@ mod values;
 pub use address::{Place, UpstreamSpec};
 pub use common::{ClientLimits, ClientTimeouts, LogFormat, LogTarget, Workers};
 pub use explain::{explain_bind, explain_log};
+pub use network::Networks;
 pub use origin::OriginConfig;
 pub use proxy::{Forwarded, ProxyConfig};
 pub use resolve::{Server, refuse_loops, resolve, resolve_with};

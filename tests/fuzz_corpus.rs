@@ -51,6 +51,11 @@ fn path() {
 }
 
 #[test]
+fn preface() {
+    exercise("preface");
+}
+
+#[test]
 fn every_target_has_a_small_corpus_and_a_binary() {
     for (name, _) in targets::TARGETS {
         let files = corpus(name);

@@ -7,9 +7,11 @@ use pilb::engine::{AccessLog, AccessRecord};
 use pilb::net::listen::{Options, listen};
 use pilb::net::sys::Sys;
 use pilb::net::{Remote, Settings as NetSettings, Worker};
+use pilb::proxy::ledger::Block;
 use pilb::proxy::{Proxy, Settings};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Instant;
 
 const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
@@ -38,7 +40,7 @@ impl World {
         let io = Sys::new(vec![listener], Instant::now()).unwrap();
         let settings =
             NetSettings { buffer: 16384, max_sessions: 8, idle_per_server: 8, drain: 1_000_000, linger: 1_000_000 };
-        let app = Proxy::new(Settings::default(), vec!["server".into()], 0);
+        let app = Proxy::new(Settings::default(), vec!["server".into()], 0).publishing(Some(Arc::new(Block::new(1))));
         let servers = vec![Address::Tcp(server.local_addr().unwrap())];
         let worker = Worker::new(app, io, servers, Box::new(NoLog), Remote::new(|| {}), settings);
         let client = TcpStream::connect(address).unwrap();

@@ -73,6 +73,8 @@ files! {
     e_client_aborts "e-client-aborts",
     e_refusals "e-refusals",
     e_upstream "e-upstream",
+    q_queue "q-queue",
+    r_servers "r-servers",
     t_timeouts "t-timeouts",
     u_tunnel "u-tunnel",
     x_interim "x-interim",

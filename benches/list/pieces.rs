@@ -16,7 +16,7 @@ use pilb::net::pool::{Idle, IdlePool};
 use pilb::net::timer::{Entry, Wheel};
 use pilb::origin::RelativePath;
 use pilb::proxy::Forwarded;
-use pilb::proxy::balance::RoundRobin;
+use pilb::proxy::choice::{Asked as Wanted, Choice, Load, Method as Choose, Sticky};
 use pilb::proxy::relay::{Chunks, relay};
 use pilb::proxy::rewrite::{self, Toward};
 use std::hint::black_box;
@@ -65,7 +65,24 @@ pub const PARTS: &[Part] = &[
     Part { group: "loop", name: "park and take a connection", bytes: None, make: idle_pool },
     Part { group: "loop", name: "enter and expire a deadline", bytes: None, make: wheel },
     Part { group: "loop", name: "lend a buffer", bytes: None, make: buffers },
-    Part { group: "loop", name: "next server of three", bytes: None, make: round_robin },
+    Part { group: "choice", name: "rotation, 3 servers", bytes: None, make: || pick(Choose::RoundRobin, 3, true) },
+    Part { group: "choice", name: "rotation, 100 servers", bytes: None, make: || pick(Choose::RoundRobin, 100, true) },
+    Part { group: "choice", name: "weighted, 3 servers", bytes: None, make: || pick(Choose::RoundRobin, 3, false) },
+    Part { group: "choice", name: "weighted, 100 servers", bytes: None, make: || pick(Choose::RoundRobin, 100, false) },
+    Part { group: "choice", name: "least, 3 servers", bytes: None, make: || pick(Choose::Least, 3, true) },
+    Part { group: "choice", name: "least, 100 servers", bytes: None, make: || pick(Choose::Least, 100, true) },
+    Part { group: "choice", name: "two choices, 3 servers", bytes: None, make: || pick(Choose::TwoChoices, 3, true) },
+    Part {
+        group: "choice",
+        name: "two choices, 100 servers",
+        bytes: None,
+        make: || pick(Choose::TwoChoices, 100, true),
+    },
+    Part { group: "choice", name: "hash, 3 servers", bytes: None, make: || pick(Choose::Hash, 3, true) },
+    Part { group: "choice", name: "hash, 100 servers", bytes: None, make: || pick(Choose::Hash, 100, true) },
+    Part { group: "choice", name: "weighted hash, 100 servers", bytes: None, make: || pick(Choose::Hash, 100, false) },
+    Part { group: "choice", name: "note a latency", bytes: None, make: observe },
+    Part { group: "choice", name: "find a sticky cookie", bytes: None, make: sticky },
     Part { group: "loop", name: "date line, same second", bytes: None, make: || date(0) },
     Part { group: "loop", name: "date line, next second", bytes: None, make: || date(1_000_000) },
     Part { group: "origin", name: "judge path", bytes: None, make: path },
@@ -141,7 +158,7 @@ fn rewrite_response(head: &'static [u8], rebuilt: bool) -> Box<dyn FnMut()> {
         out.clear();
         let mut space = FieldSpace::new();
         let parsed = response::parse(black_box(head), &mut space, &Limits::RESPONSE, GET);
-        assert!(parsed.is_ok_and(|head| rewrite::response(&mut out, &head, SILENT, DATE) == rebuilt));
+        assert!(parsed.is_ok_and(|head| rewrite::response(&mut out, &head, SILENT, DATE, b"") == rebuilt));
         black_box(&out);
     })
 }
@@ -260,11 +277,40 @@ fn buffers() -> Box<dyn FnMut()> {
     })
 }
 
-fn round_robin() -> Box<dyn FnMut()> {
-    let mut servers = RoundRobin::new(3, 0);
+// ---- choosing a server
+
+fn loads(count: u64, uniform: bool) -> Vec<Load> {
+    let load =
+        |i: u64| Load::new((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15), if uniform { 100 } else { 100 + i as u32 });
+    let mut loads: Vec<Load> = (0..count).map(load).collect();
+    loads.iter_mut().zip(0..).for_each(|(load, i)| load.observe(1000 + i, i));
+    loads
+}
+
+fn pick(method: Choose, count: u64, uniform: bool) -> Box<dyn FnMut()> {
+    let (loads, mut choice) = (loads(count, uniform), Choice::new(method, count as usize, 0, 1));
+    let mut asked = Wanted { now: 1_000_000, key: 0, except: None };
     Box::new(move || {
-        black_box(servers.pick(None));
+        asked.key = asked.key.wrapping_add(0x2545_f491_4f6c_dd1d);
+        black_box(choice.pick(black_box(&loads), uniform, u32::MAX, &asked));
     })
+}
+
+fn observe() -> Box<dyn FnMut()> {
+    let (mut load, mut now) = (Load::new(1, 100), 0);
+    Box::new(move || {
+        now += 10;
+        black_box(&mut load).observe(1000, now);
+    })
+}
+
+fn sticky() -> Box<dyn FnMut()> {
+    let sticky = Sticky::new("srv", b"sixteen secrets!", 0..3);
+    let mut field = Vec::new();
+    sticky.set(&mut field, 2);
+    let cookie =
+        [b"a=b; session=0123456789abcdef; ", &field[12..field.iter().position(|b| *b == b';').unwrap_or(0)]].concat();
+    Box::new(move || assert_eq!(sticky.find([black_box(&cookie[..])].into_iter()), Some(2)))
 }
 
 fn date(step: u64) -> Box<dyn FnMut()> {

@@ -12,6 +12,7 @@ pub mod file_request;
 pub mod parse_request;
 pub mod parse_response;
 pub mod path;
+pub mod preface;
 pub mod reference;
 pub mod story;
 pub mod world;
@@ -20,7 +21,7 @@ pub mod world;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `corpus/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("cache_index", cache_index::run),
     ("chunked_body", chunked_body::run),
     ("exchange", exchange::run),
@@ -28,6 +29,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("parse_request", parse_request::run),
     ("parse_response", parse_response::run),
     ("path", path::run),
+    ("preface", preface::run),
 ];
 
 /// Bytes for a panic's message: the whole of what is short, both ends of what is long.

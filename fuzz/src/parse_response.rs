@@ -56,7 +56,7 @@ fn ways(head: &ResponseHead<'_, '_>) -> Vec<Toward> {
 
 fn forwarded(head: &ResponseHead<'_, '_>, data: &[u8], asked: Asked, toward: Toward) {
     let mut out = Vec::new();
-    if !rewrite::response(&mut out, head, toward, DateLine::new().at(0)) {
+    if !rewrite::response(&mut out, head, toward, DateLine::new().at(0), b"") {
         assert!(out.is_empty());
         out.extend_from_slice(head.fields.bytes);
     }

@@ -411,7 +411,6 @@ impl World {
         let (written, read) = upstream.from;
         self.story.attempts.push(Attempt {
             exchange,
-            reused: upstream.reused,
             connected: upstream.connected,
             sent: upstream.link.written[written..].to_vec(),
             received: upstream.link.read[read..].to_vec(),

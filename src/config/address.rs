@@ -1,6 +1,7 @@
 //! Addresses as people write them, and what to say about those that are none.
 
 use crate::base::Address;
+use crate::config::values;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,10 @@ pub struct UpstreamSpec {
     /// As it was written.
     pub written: String,
     pub place: Place,
+    /// How much it gets beside the others, 1 to [`MAX_WEIGHT`].
+    pub weight: u16,
+    /// It is used while no other server is up.
+    pub backup: bool,
 }
 
 /// Where a server is, as far as it is known without asking anybody.
@@ -31,6 +36,9 @@ impl fmt::Display for Place {
         }
     }
 }
+
+/// The largest weight of a server.
+const MAX_WEIGHT: u16 = 256;
 
 /// The port of a server that is named without one.
 const HTTP_PORT: u16 = 80;
@@ -73,17 +81,37 @@ fn why_no_listener(text: &str) -> String {
     }
 }
 
-/// A server to forward to: `host[:port]`, `[IPv6][:port]`, `unix:/path`. A pasted `http://host:port/` is one, too.
+/// A server to forward to: `host[:port]`, `[IPv6][:port]`, `unix:/path`, then `=weight` if it is not 1. A pasted
+/// `http://host:port/` is one, too.
 pub fn upstream(text: &str) -> Result<UpstreamSpec, String> {
     let written = text.trim();
     if written.is_empty() {
         return Err("an empty server name: remove the comma that is too much".to_string());
     }
-    let place = match written.strip_prefix("unix:") {
+    let (server, weight) = weighted(written)?;
+    let place = match server.strip_prefix("unix:") {
         Some(path) => Place::At(unix(path)?),
-        None => host_and_port(without_scheme(written)?)?,
+        None => host_and_port(without_scheme(server)?)?,
     };
-    Ok(UpstreamSpec { written: written.to_string(), place })
+    Ok(UpstreamSpec { written: written.to_string(), place, weight, backup: false })
+}
+
+/// A server to forward to while none of the others is up, written as [`upstream`] is.
+pub fn backup(text: &str) -> Result<UpstreamSpec, String> {
+    Ok(UpstreamSpec { backup: true, ..upstream(text)? })
+}
+
+/// The server, and the weight behind it.
+fn weighted(text: &str) -> Result<(&str, u16), String> {
+    let Some((server, digits)) = text.rsplit_once('=') else { return Ok((text, 1)) };
+    // A path may have an equals sign of its own; one that ends as a weight does needs a weight.
+    if text.starts_with("unix:") && !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok((text, 1));
+    }
+    match values::number(digits, 1, MAX_WEIGHT.into()) {
+        Ok(weight) => Ok((server, weight as u16)),
+        Err(_) => Err(format!("'{digits}' is not a weight: write '{server}=1' to '{server}={MAX_WEIGHT}'")),
+    }
 }
 
 fn without_scheme(text: &str) -> Result<&str, String> {
@@ -255,6 +283,40 @@ mod tests {
         }
         assert!(matches!(upstream("a").unwrap().place, Place::Name { .. }));
         assert!(matches!(upstream("1.2.3.4").unwrap().place, Place::At(Address::Tcp(_))));
+    }
+
+    #[test]
+    fn servers_have_a_weight() {
+        let cases = [
+            ("a", "a:80", 1),
+            ("a=3", "a:80", 3),
+            ("app:8080=256", "app:8080", 256),
+            ("10.0.0.7=2", "10.0.0.7:80", 2),
+            ("[::1]=7", "[::1]:80", 7),
+            ("[::1]:81=007", "[::1]:81", 7),
+            ("http://b:81/=2", "b:81", 2),
+            ("http://b=2", "b:80", 2),
+            ("unix:/run/a=2", "unix:/run/a", 2),
+            ("unix:/run/a=b", "unix:/run/a=b", 1),
+            ("unix:/run/a=5=1", "unix:/run/a=5", 1),
+        ];
+        for (text, place, weight) in cases {
+            let spec = upstream(text).unwrap();
+            assert_eq!((spec.place.to_string().as_str(), spec.weight), (place, weight), "{text}");
+            assert!(!spec.backup);
+            assert_eq!(backup(text).unwrap(), UpstreamSpec { backup: true, ..spec });
+        }
+        for weight in ["", "0", "257", "-1", "1.5", "x", "99999999999999999999"] {
+            let message = format!("'{weight}' is not a weight: write 'a:1=1' to 'a:1=256'");
+            assert_eq!(upstream(&format!("a:1={weight}")).unwrap_err(), message);
+        }
+        assert_eq!(
+            upstream("unix:/run/a=0").unwrap_err(),
+            "'0' is not a weight: write 'unix:/run/a=1' to 'unix:/run/a=256'"
+        );
+        for text in ["=3", "a =3"] {
+            assert!(upstream(text).unwrap_err().starts_with("neither a host name"), "{text}");
+        }
     }
 
     #[test]

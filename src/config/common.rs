@@ -14,7 +14,10 @@ use std::thread;
 const MAX_WORKERS: usize = 256;
 
 /// Headings of the options that `-h` leaves to `--help`.
-const DETAILS: [&str; 2] = ["Timeouts", "Limits"];
+const DETAILS: [&str; 5] = ["Timeouts", "Limits", "Balancing", "Health", "Guard"];
+
+/// Options below these headings that `-h` shows nevertheless.
+const ESSENTIALS: [&str; 2] = ["balance", "health_check"];
 
 /// How many event loops run, each on a thread of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,19 +269,23 @@ pub struct Program {
     pub access_log: &'static str,
     /// What follows the options in `-h`.
     pub examples: &'static str,
-    /// What follows the options in `--help`, before [`MANUAL_END`].
+    /// What follows the options in `--help`, before [`VALUES`].
     pub manual: &'static str,
+    /// What follows the values in `--help`.
+    pub notes: &'static str,
 }
 
-/// The end of `--help`.
-const MANUAL_END: &str = "
-  ADDRESS  IP:port, [IPv6]:port, :port (all IPv4 interfaces, as 0.0.0.0:port) or unix:/path.
-           Port 0 lets the system choose.
-  FORMAT   pilb is made for reading; combined is what Apache and nginx call so; json is one
-           object per line.
+/// The values that both programs know, as `--help` explains them.
+const VALUES: &str = "
+  ADDRESS  IP:port, [IPv6]:port, :port (all IPv4 interfaces, as 0.0.0.0:port)
+           or unix:/path. Port 0 lets the system choose.
+  FORMAT   pilb is made for reading; combined is what Apache and nginx call so;
+           json is one object per line.
   TIME     a whole number and ms, s, m or h: 500ms, 10s, 2m, 1h
   SIZE     bytes, or a whole number and k, m or g (powers of 1024): 16k, 1m, 2g
+";
 
+const EXIT_STATUS: &str = "
 Exit status:
   0 after a clean end, 1 if it cannot start, 2 if the command line is wrong.";
 
@@ -295,7 +302,11 @@ pub fn read<C: CommandFactory + FromArgMatches>(
 
 /// The command with what is the same for both programs. Help lists the details if `all` is to be shown.
 fn finish(command: Command, program: &Program, all: bool) -> Command {
-    let after = if all { format!("{}{MANUAL_END}", program.manual) } else { program.examples.to_string() };
+    let after = if all {
+        format!("{}{VALUES}{}{EXIT_STATUS}", program.manual, program.notes)
+    } else {
+        program.examples.to_string()
+    };
     command
         .disable_help_flag(true)
         .disable_version_flag(true)
@@ -306,7 +317,8 @@ fn finish(command: Command, program: &Program, all: bool) -> Command {
         .mut_arg("access_log", |arg| arg.required(false).default_value(program.access_log))
         .mut_args(|arg| {
             let detail = arg.get_help_heading().is_some_and(|heading| DETAILS.contains(&heading));
-            Arg::hide_short_help(arg, detail && !all)
+            let hidden = detail && !all && !ESSENTIALS.contains(&arg.get_id().as_str());
+            Arg::hide_short_help(arg, hidden)
         })
 }
 

@@ -11,10 +11,10 @@ use std::path::Path;
 /// Ports below this one belong to root, unless the system was told otherwise.
 const FIRST_FREE_PORT: u16 = 1024;
 
-/// One line on why it is not possible to listen on the address.
-pub fn explain_bind(address: &Address, error: &io::Error) -> String {
+/// One line on why it is not possible to listen on the address, which this option names.
+pub fn explain_bind(option: &str, address: &Address, error: &io::Error) -> String {
     let why = match address {
-        Address::Tcp(socket) => why_no_port(*socket, error),
+        Address::Tcp(socket) => why_no_port(option, *socket, error),
         Address::Unix(path) => why_no_socket(path, error),
     };
     one_line(&format!("cannot listen on {address}: {}", why.unwrap_or_else(|| error.to_string())))
@@ -39,18 +39,18 @@ pub fn explain_log(path: &Path, error: &io::Error) -> String {
     one_line(&format!("cannot write the access log '{}': {why}", path.display()))
 }
 
-fn why_no_port(socket: SocketAddr, error: &io::Error) -> Option<String> {
+fn why_no_port(option: &str, socket: SocketAddr, error: &io::Error) -> Option<String> {
     let (ip, port) = (socket.ip(), socket.port());
     let why = match Errno::from_io_error(error)? {
         Errno::ADDRINUSE => {
-            format!("port {port} is in use: stop the other program or choose another with --listen")
+            format!("port {port} is in use: stop the other program or choose another with {option}")
         }
         Errno::ACCESS | Errno::PERM if port < FIRST_FREE_PORT => {
             let setcap = format!("sudo setcap cap_net_bind_service=+ep {}", this_program());
             format!("port {port} needs root or CAP_NET_BIND_SERVICE: use a port above 1023, or run '{setcap}'")
         }
         Errno::ACCESS | Errno::PERM => {
-            "permission denied by the system's policy: choose another port with --listen".to_string()
+            format!("permission denied by the system's policy: choose another port with {option}")
         }
         Errno::ADDRNOTAVAIL => {
             format!("this machine does not have the address {ip}: 'ip address' lists its own, ':{port}' is all of IPv4")
@@ -100,7 +100,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn bind(listen: &str, errno: Errno) -> String {
-        let text = explain_bind(&address::listen(listen).unwrap(), &errno.into());
+        let text = explain_bind("--listen", &address::listen(listen).unwrap(), &errno.into());
         assert!(!text.contains('\n'));
         text
     }
@@ -138,7 +138,9 @@ mod tests {
         assert!(bind("unix:p.sock", Errno::ACCESS).contains("permission denied in '.'"));
         assert!(bind(path, Errno::ROFS).contains("read-only"));
         let long = Address::Unix("a".repeat(200).into());
-        assert!(explain_bind(&long, &io::Error::from(io::ErrorKind::InvalidInput)).contains("1 to 107 bytes"));
+        assert!(
+            explain_bind("--listen", &long, &io::Error::from(io::ErrorKind::InvalidInput)).contains("1 to 107 bytes")
+        );
     }
 
     #[test]
@@ -161,21 +163,22 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let error = TcpListener::bind(address).unwrap_err();
-        assert!(explain_bind(&Address::Tcp(address), &error).contains("is in use"));
+        let text = explain_bind("--admin", &Address::Tcp(address), &error);
+        assert!(text.contains("is in use") && text.ends_with("choose another with --admin"), "{text}");
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.sock");
         let _taken = UnixListener::bind(&path).unwrap();
         let error = UnixListener::bind(&path).unwrap_err();
-        assert!(explain_bind(&Address::Unix(path), &error).contains("the file exists already"));
+        assert!(explain_bind("--listen", &Address::Unix(path), &error).contains("the file exists already"));
 
         let path = folder.path().join("none/s.sock");
         let error = UnixListener::bind(&path).unwrap_err();
-        assert!(explain_bind(&Address::Unix(path), &error).contains("there is no folder"));
+        assert!(explain_bind("--listen", &Address::Unix(path), &error).contains("there is no folder"));
 
         let path = folder.path().join("a".repeat(200));
         let error = UnixListener::bind(&path).unwrap_err();
-        assert!(explain_bind(&Address::Unix(path), &error).contains("1 to 107 bytes"));
+        assert!(explain_bind("--listen", &Address::Unix(path), &error).contains("1 to 107 bytes"));
 
         let error = std::fs::File::create(folder.path()).unwrap_err();
         assert!(explain_log(folder.path(), &error).contains("it is a folder"));

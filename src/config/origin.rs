@@ -12,7 +12,8 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-const PROGRAM: Program = Program { listen: "127.0.0.1:8081", access_log: "off", examples: EXAMPLES, manual: MANUAL };
+const PROGRAM: Program =
+    Program { listen: "127.0.0.1:8081", access_log: "off", examples: EXAMPLES, manual: MANUAL, notes: "" };
 
 const USAGE: &str = "pilb-origin --root DIR [OPTIONS]
        pilb-origin cache stat|list|verify|purge DIR [PATH]";
@@ -28,16 +29,20 @@ const MANUAL: &str = "Examples:
   Serve it to everybody, with an access log on standard output:
     pilb-origin --listen 0.0.0.0:80 --root /srv/www --access-log -
 
-  List folders, show an own page for what is not there, let browsers keep images for a day:
-    pilb-origin --root ./public --listing --not-found /404.html --cache-control '.png=max-age=86400'
+  List folders, show an own page for what is not there, let browsers keep
+  images for a day:
+    pilb-origin --root ./public --listing --not-found /404.html \\
+      --cache-control '.png=max-age=86400'
 
   Look into the cache, also while it is in use, and empty it:
     pilb-origin cache stat cache
     pilb-origin cache purge cache /index.html
 
   Two of them behind a proxy:
-    pilb-origin --listen 127.0.0.1:8081 --root /srv/www --cache-dir /var/cache/pilb-1
-    pilb-origin --listen 127.0.0.1:8082 --root /srv/www --cache-dir /var/cache/pilb-2
+    pilb-origin --listen 127.0.0.1:8081 --root /srv/www \\
+      --cache-dir /var/cache/pilb-1
+    pilb-origin --listen 127.0.0.1:8082 --root /srv/www \\
+      --cache-dir /var/cache/pilb-2
     pilb-fast --upstream 127.0.0.1:8081,127.0.0.1:8082
 
 Values:";

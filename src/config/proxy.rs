@@ -1,16 +1,20 @@
 //! The command line of `pilb-fast`.
 
 use crate::base::{Address, Micros};
+use crate::config::balancing::{Balancing, BalancingOptions};
+use crate::config::chain::{Chain, ChainOptions};
 use crate::config::common::{
     self, ClientLimits, ClientTimeouts, Common, LogFormat, LogTarget, Messages, Program, Workers,
 };
+use crate::config::guard::{Guard, GuardOptions};
+use crate::config::health::{Health, HealthOptions};
 use crate::config::{Exit, UpstreamSpec, address, values};
 use crate::http1;
 use clap::{Args, Parser, ValueEnum};
 use std::ffi::OsString;
 
 const PROGRAM: Program =
-    Program { listen: "127.0.0.1:8080", access_log: "register.log", examples: EXAMPLES, manual: MANUAL };
+    Program { listen: "127.0.0.1:8080", access_log: "register.log", examples: EXAMPLES, manual: MANUAL, notes: NOTES };
 
 const USAGE: &str = "pilb-fast --upstream SERVER[,SERVER...] [OPTIONS]
        pilb-fast --demo [OPTIONS]";
@@ -18,7 +22,8 @@ const USAGE: &str = "pilb-fast --upstream SERVER[,SERVER...] [OPTIONS]
 const EXAMPLES: &str = "Examples:
   pilb-fast --demo
   pilb-fast --upstream 127.0.0.1:3000
-  pilb-fast --listen 0.0.0.0:80 --upstream a,b,c";
+  pilb-fast --listen 0.0.0.0:80 --upstream a,b,c
+  pilb-fast --upstream a=3,b --backup c --balance least";
 
 const MANUAL: &str = "Examples:
   See it work, with servers of its own:
@@ -30,16 +35,55 @@ const MANUAL: &str = "Examples:
   Share the clients of port 80 out to port 80 of three servers:
     pilb-fast --listen 0.0.0.0:80 --upstream a,b,c
 
-  IPv4, IPv6 and a socket in front; two servers and a socket behind; the log as JSON:
+  A server thrice as strong as the other, each asked for /health, a third one
+  for when both are down; 100 requests at a time for each, others wait:
+    pilb-fast --upstream a=3,b --backup c --balance least \\
+      --health-check /health --server-connections 100
+
+  Behind a trusted proxy that tells of its clients by X-Forwarded-For:
+    pilb-fast --listen :80 --upstream a,b --trusted-proxies 10.0.0.7
+
+  Behind one that tells by the PROXY protocol; each client held to a rate:
+    pilb-fast --listen :80 --upstream a,b --proxy-protocol 10.0.0.7 \\
+      --client-rate 100/s
+
+  IPv4, IPv6 and a socket in front; two servers and a socket behind; JSON log:
     pilb-fast --listen :80 --listen '[::]:80' --listen unix:/run/pilb.sock \\
-      --upstream '10.0.0.7:8080,[2001:db8::7]:8080' --upstream unix:/run/app.sock \\
+      --upstream '10.0.0.7:8080,[2001:db8::7]:8080,unix:/run/app.sock' \\
       --access-log /var/log/pilb.log --access-log-format json
 
 Values:
-  SERVER   host[:port], [IPv6][:port] or unix:/path; port 80 if left out. A name is looked up once,
-           at the start, and each of its addresses is a server of its own.
-  MODE     append adds the client to what the request already says (a proxy behind trusted ones);
-           replace says only what is known here (a proxy that faces the world); off adds nothing.";
+  SERVER   host[:port], [IPv6][:port] or unix:/path; port 80 if left out. Behind
+           it =N, a weight of 1 to 256 (1 if left out). A name is looked up
+           once, at the start; each of its addresses is a server of its own.
+  MODE     append adds the client to what the request already says (a proxy
+           behind trusted ones); replace says only what is known here (a proxy
+           that faces the world); off adds nothing. With --trusted-proxies it is
+           append for those and replace for all others.
+  METHOD   round-robin (rr): each in turn. least (leastconn): the one with the
+           fewest requests for its weight. two-choices (p2c): the less congested
+           of two drawn by lot. hash: the same server for the same KEY.
+  NETWORK  10.0.0.0/8, 2001:db8::/32, an IP address, or the word unix for those
+           who come by a Unix socket.
+  LIST     statuses and ranges of them, 8 at most: 200,204,300-399
+  RATE     a whole number and /s, /m or /h: 100/s, 600/m. At once come as many
+           as in a second, at least 10, at most the number; or --client-burst.";
+
+const NOTES: &str = "
+Notes:
+  --deny wins over --allow. They and --client-connections look at the address
+  that a connection comes from, or that its PROXY header names; --client-rate at
+  the one that a trusted proxy tells of. Clients by a Unix socket have none, and
+  no limit. IPv6 clients count by their network of 64 bits.
+  Connections from a NETWORK of --proxy-protocol have to begin with a PROXY
+  header (v1 or v2); from elsewhere, such a header is a bad request.
+  With --send-proxy a connection to a server belongs to one client: none is
+  shared between clients, so that servers see more of them.
+  Without --sticky-key, cookies are valid until this process ends; several
+  proxies before the same servers need the same key, of 16 bytes or more.
+  --admin shows what goes on here to whoever asks, and takes servers out of
+  service for them: choose an address that the world does not reach.
+";
 
 /// What is done with the fields that tell a server about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -111,7 +155,9 @@ impl Limits {
 pub struct ProxyConfig {
     /// One or more, all different.
     pub listen: Vec<Address>,
-    /// One or more, all different, names not looked up yet; none with `demo`.
+    /// Where the status page is, if anywhere; none of `listen`.
+    pub admin: Option<Address>,
+    /// One or more, all different, names not looked up yet; none with `demo`. Backups are last, and never alone.
     pub upstreams: Vec<UpstreamSpec>,
     pub workers: Workers,
     pub access_log: LogTarget,
@@ -121,6 +167,10 @@ pub struct ProxyConfig {
     pub forwarded: Forwarded,
     /// Further servers that a request may be tried on, 0 to 3.
     pub retries: u8,
+    pub chain: Chain,
+    pub balancing: Balancing,
+    pub health: Health,
+    pub guard: Guard,
     /// Run with servers of its own.
     pub demo: bool,
     /// -1 for errors only, 0, 1 for more, 2 for everything.
@@ -131,14 +181,23 @@ pub struct ProxyConfig {
 #[derive(Parser)]
 #[command(name = "pilb-fast", version, override_usage = USAGE)]
 struct Cli {
-    /// Servers to forward to, as host or host:port; may be repeated
+    /// Servers to forward to, as host, host:port or host=weight; may be repeated
     #[arg(long, value_name = "SERVER,...", value_delimiter = ',', value_parser = address::upstream)]
     #[arg(help_heading = "Serving")]
     upstream: Vec<UpstreamSpec>,
 
+    /// Servers for when none of the others is up
+    #[arg(long, value_name = "SERVER,...", value_delimiter = ',', value_parser = address::backup)]
+    #[arg(help_heading = "Serving")]
+    backup: Vec<UpstreamSpec>,
+
     /// Start servers of its own to forward to, and look around
     #[arg(long, help_heading = "Serving")]
     demo: bool,
+
+    /// Where to show a status page and metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", value_parser = admin, help_heading = "Serving")]
+    admin: Option<Address>,
 
     #[command(flatten)]
     common: Common,
@@ -155,7 +214,19 @@ struct Cli {
 
     /// Other servers to try, 0 to 3, if repeating is safe
     #[arg(long, value_name = "N", default_value = "1", value_parser = retries, help_heading = "Forwarding")]
-    retries: usize,
+    retries: u8,
+
+    #[command(flatten)]
+    chain: ChainOptions,
+
+    #[command(flatten)]
+    balancing: BalancingOptions,
+
+    #[command(flatten)]
+    health: HealthOptions,
+
+    #[command(flatten)]
+    guard: GuardOptions,
 
     #[command(flatten)]
     timeouts: Timeouts,
@@ -167,8 +238,12 @@ struct Cli {
     messages: Messages,
 }
 
-fn retries(text: &str) -> Result<usize, String> {
-    values::number(text, 0, 3)
+fn retries(text: &str) -> Result<u8, String> {
+    values::number(text, 0, 3).map(|number| number as u8)
+}
+
+fn admin(text: &str) -> Result<Address, String> {
+    if text.contains(',') { Err("one address only: leave the others out".to_owned()) } else { address::listen(text) }
 }
 
 fn idle_connections(text: &str) -> Result<usize, String> {
@@ -182,296 +257,95 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<ProxyConfig, Ex
 }
 
 fn check(cli: Cli) -> Result<ProxyConfig, String> {
-    match (cli.demo, cli.upstream.as_slice()) {
-        (false, []) => {
-            return Err(
-                "no servers to forward to: add --upstream host:port, or --demo to see it work; see --help".into()
-            );
-        }
-        (true, [first, ..]) => {
-            return Err(format!("--demo brings its own servers: leave out --demo or --upstream {}", first.written));
-        }
-        _ => {}
+    let (workers, listen) = (cli.common.workers, cli.common.listen()?);
+    check_admin(cli.admin.as_ref(), &listen)?;
+    cli.limits.client.check(workers)?;
+    let health = cli.health.check(cli.retries)?;
+    if let Some(backup) = cli.backup.first().filter(|_| health.check.is_none() && health.eject.is_none()) {
+        return Err(format!(
+            "--backup {} would never be used: with --health-check off and --eject-after 0 no server counts as down",
+            backup.written
+        ));
     }
-    for (index, spec) in cli.upstream.iter().enumerate() {
-        if cli.upstream[..index].iter().any(|other| other.place == spec.place) {
-            return Err(format!("--upstream '{}' is given twice: name each server once", spec.written));
-        }
-    }
-    cli.limits.client.check(cli.common.workers)?;
     Ok(ProxyConfig {
-        listen: cli.common.listen()?,
         log_format: cli.common.log_format()?,
         verbosity: cli.messages.verbosity(),
-        workers: cli.common.workers,
+        upstreams: servers(cli.demo, cli.upstream, cli.backup)?,
+        chain: cli.chain.check(cli.forwarded)?,
+        balancing: cli.balancing.check(workers)?,
+        guard: cli.guard.check(cli.limits.client.max_connections)?,
         access_log: cli.common.access_log,
-        upstreams: cli.upstream,
+        admin: cli.admin,
         timeouts: cli.timeouts,
         limits: cli.limits,
         forwarded: cli.forwarded,
-        retries: cli.retries as u8,
+        retries: cli.retries,
         demo: cli.demo,
+        listen,
+        workers,
+        health,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::time::SECOND;
-    use std::path::PathBuf;
-
-    fn run(line: &str) -> Result<ProxyConfig, Exit> {
-        parse(["pilb-fast"].into_iter().chain(line.split_whitespace()).map(OsString::from))
-    }
-
-    /// The configuration of a demo with these options.
-    fn demo(line: &str) -> ProxyConfig {
-        run(&format!("--demo {line}")).unwrap_or_else(|exit| panic!("{line}: {}", exit.message))
-    }
-
-    /// The complaint about these options, which is one line.
-    fn complaint(line: &str) -> String {
-        let exit = run(line).unwrap_err();
-        assert_eq!((exit.code, exit.to_stdout), (2, false), "{line}");
-        assert!(!exit.message.contains('\n') && !exit.message.is_empty(), "{line}: {}", exit.message);
-        exit.message
-    }
-
-    fn help(flag: &str) -> String {
-        let exit = run(flag).unwrap_err();
-        assert_eq!((exit.code, exit.to_stdout), (0, true));
-        exit.message
-    }
-
-    #[test]
-    fn the_command_of_the_issue() {
-        let config = run("--listen 0.0.0.0:80 --upstream a,b,c").unwrap();
-        assert_eq!(config.listen, [Address::Tcp("0.0.0.0:80".parse().unwrap())]);
-        let servers: Vec<_> = config.upstreams.iter().map(|spec| spec.place.to_string()).collect();
-        assert_eq!(servers, ["a:80", "b:80", "c:80"]);
-        assert!(!config.demo);
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_design() {
-        let config = demo("");
-        assert_eq!(config.listen, [Address::Tcp("127.0.0.1:8080".parse().unwrap())]);
-        assert_eq!(config.workers, Workers::Auto);
-        assert_eq!(config.access_log, LogTarget::File(PathBuf::from("register.log")));
-        assert_eq!(config.log_format, LogFormat::Pilb);
-        assert_eq!((config.forwarded, config.retries, config.verbosity), (Forwarded::Append, 1, 0));
-        let client = ClientTimeouts {
-            head: 10 * SECOND,
-            idle: 75 * SECOND,
-            body: 30 * SECOND,
-            write: 30 * SECOND,
-            drain: 30 * SECOND,
-        };
-        let timeouts = Timeouts {
-            client,
-            upstream_connect: 3 * SECOND,
-            upstream_response: 60 * SECOND,
-            upstream_read: 60 * SECOND,
-            upstream_idle: 4 * SECOND,
-            tunnel_idle: 3600 * SECOND,
-        };
-        assert_eq!(config.timeouts, timeouts);
-        assert_eq!(config.limits.request(), http1::Limits::REQUEST);
-        assert_eq!(config.limits.response(), http1::Limits::RESPONSE);
-        let client = &config.limits.client;
-        assert_eq!((client.max_body, client.buffer_size, client.backlog), (u64::MAX, 16 << 10, 4096));
-        assert_eq!((client.max_connections, config.limits.max_idle), (None, 1024));
-    }
-
-    #[test]
-    fn every_option_takes_its_value() {
-        let config = demo(
-            "--listen :1 --listen [::1]:2 --listen unix:/run/p.sock --workers 256 --access-log - \
-             --access-log-format json \
-             --forwarded replace --retries 3 --client-head-timeout 1ms --client-idle-timeout 2ms \
-             --client-body-timeout 3ms --client-write-timeout 4ms --drain-timeout 0s --upstream-connect-timeout 5ms \
-             --upstream-response-timeout 6ms --upstream-read-timeout 7ms --upstream-idle-timeout 8ms \
-             --tunnel-idle-timeout 9ms --max-head 1m --max-fields 128 --max-target 1m --max-body 2g --buffer-size 1m \
-             --backlog 1 --max-connections 1000 --max-response-head 1k --max-idle 0 -vv",
-        );
-        let listen: Vec<_> = config.listen.iter().map(Address::to_string).collect();
-        assert_eq!(listen, ["0.0.0.0:1", "[::1]:2", "unix:/run/p.sock"]);
-        assert_eq!(config.workers, Workers::Count(256));
-        assert_eq!((config.access_log, config.log_format), (LogTarget::Stdout, LogFormat::Json));
-        assert_eq!((config.forwarded, config.retries, config.verbosity), (Forwarded::Replace, 3, 2));
-        let Timeouts { client, upstream_connect, upstream_response, upstream_read, upstream_idle, tunnel_idle } =
-            config.timeouts;
-        let upstream = [upstream_connect, upstream_response, upstream_read, upstream_idle, tunnel_idle];
-        assert_eq!([client.head, client.idle, client.body, client.write, client.drain], [1000, 2000, 3000, 4000, 0]);
-        assert_eq!(upstream, [5000, 6000, 7000, 8000, 9000]);
-        let limits = config.limits;
-        assert_eq!(limits.request(), http1::Limits { head: 1 << 20, fields: 128, target: 1 << 20 });
-        assert_eq!(limits.response(), http1::Limits { head: 1 << 10, fields: 128, target: 0 });
-        assert_eq!((limits.client.max_body, limits.client.buffer_size), (2 << 30, 1 << 20));
-        assert_eq!((limits.client.backlog, limits.client.max_connections, limits.max_idle), (1, Some(1000), 0));
-    }
-
-    #[test]
-    fn other_ways_to_write_values() {
-        assert_eq!(demo("--access-log off").access_log, LogTarget::Off);
-        assert_eq!(demo("--access-log ./off").access_log, LogTarget::File(PathBuf::from("./off")));
-        assert_eq!(demo("--workers=auto").workers, Workers::Auto);
-        assert_eq!(demo("--max-body off").limits.client.max_body, u64::MAX);
-        assert_eq!(demo("--max-connections 0").limits.client.max_connections, None);
-        assert_eq!(demo("--max-connections auto").limits.client.max_connections, None);
-        assert_eq!(demo("--access-log-format combined").log_format, LogFormat::Combined);
-        assert_eq!(demo("--forwarded off").forwarded, Forwarded::Off);
-        assert_eq!([demo("-q").verbosity, demo("-v").verbosity, demo("-vvvv").verbosity], [-1, 1, 2]);
-        assert_eq!(demo("--listen :0 --listen :0").listen.len(), 2);
-        let config = run("--upstream unix:/run/a,http://b:81/ --upstream [::1]").unwrap();
-        let servers: Vec<_> = config.upstreams.iter().map(|spec| spec.place.to_string()).collect();
-        assert_eq!(servers, ["unix:/run/a", "b:81", "[::1]:80"]);
-        assert_eq!(config.upstreams[1].written, "http://b:81/");
-    }
-
-    #[test]
-    fn every_option_refuses_what_it_cannot_be() {
-        let cases = [
-            ("--listen", "8080 localhost:80 0.0.0.0:99999 unix: :80,:81"),
-            ("--upstream", "https://a a/b a:0 a,,b a, ::1 [x] a:b unix:"),
-            ("--workers", "0 257 -1 two 1.5"),
-            ("--access-log-format", "nginx PILB"),
-            ("--forwarded", "yes 1"),
-            ("--retries", "4 -1 off"),
-            ("--client-head-timeout", "10 0s 169h 1.5s off"),
-            ("--client-idle-timeout", "10 0s"),
-            ("--client-body-timeout", "10 0s"),
-            ("--client-write-timeout", "10 0s"),
-            ("--drain-timeout", "0 169h"),
-            ("--upstream-connect-timeout", "3 0ms"),
-            ("--upstream-response-timeout", "3 0ms"),
-            ("--upstream-read-timeout", "3 0ms"),
-            ("--upstream-idle-timeout", "3 0ms"),
-            ("--tunnel-idle-timeout", "3 0ms"),
-            ("--max-head", "1023 2m 16kb -1"),
-            ("--max-fields", "0 129 1k"),
-            ("--max-target", "63 2m"),
-            ("--max-body", "0 none 1t"),
-            ("--buffer-size", "4095 2m"),
-            ("--backlog", "0 65536"),
-            ("--max-connections", "10000001 all"),
-            ("--max-response-head", "1023 2m"),
-            ("--max-idle", "65536 off"),
-        ];
-        for (option, values) in cases {
-            for value in values.split(' ') {
-                let message = complaint(&format!("{option} {value}"));
-                assert!(message.starts_with(&format!("{option} '")), "{message}");
-                assert!(message.contains(": "), "{message}");
-                let missing = complaint(option);
-                assert!(missing.starts_with(&format!("{option} needs a value: ")), "{missing}");
-            }
+/// The servers, backups last. Each place is there once.
+fn servers(demo: bool, upstreams: Vec<UpstreamSpec>, backups: Vec<UpstreamSpec>) -> Result<Vec<UpstreamSpec>, String> {
+    let option = |spec: &UpstreamSpec| if spec.backup { "--backup" } else { "--upstream" };
+    let only_backups = upstreams.is_empty();
+    let all: Vec<UpstreamSpec> = upstreams.into_iter().chain(backups).collect();
+    match (demo, all.as_slice()) {
+        (true, [first, ..]) => {
+            Err(format!("--demo brings its own servers: leave out --demo or {} {}", option(first), first.written))
         }
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_refused() {
-        let cases = [
-            ("", "no servers to forward to: add --upstream host:port, or --demo to see it work; see --help"),
-            ("--demo --upstream a", "--demo brings its own servers: leave out --demo or --upstream a"),
-            ("--upstream a,A:80", "--upstream 'A:80' is given twice: name each server once"),
-            ("--demo --listen :80 --listen 0.0.0.0:80", "--listen '0.0.0.0:80' is given twice: keep one"),
-            ("--demo --workers 1 --workers 2", "--workers is given twice: keep one"),
-            ("--demo -q -v", "--quiet and --verbose contradict each other: keep one"),
-            (
-                "--demo --max-target 32k",
-                "--max-target (32768) is more than --max-head (16384), which includes it: \
-                 lower the one or raise the other",
-            ),
-            (
-                "--demo --workers 4 --max-connections 3",
-                "--max-connections 3 leaves some of the 4 workers without any: raise it or lower --workers",
-            ),
-            (
-                "--demo --access-log off --access-log-format json",
-                "--access-log-format is given, but the access log is off: add --access-log PATH or leave it out",
-            ),
-        ];
-        for (line, message) in cases {
-            assert_eq!(complaint(line), message);
+        (false, []) => {
+            Err("no servers to forward to: add --upstream host:port, or --demo to see it work; see --help".to_owned())
         }
-    }
-
-    #[test]
-    fn what_clap_refuses_is_one_line_too() {
-        let cases = [
-            ("--lisen :80", "unknown option '--lisen'; did you mean '--listen'?"),
-            ("--zzz", "unknown option '--zzz'; see --help"),
-            ("-x", "unknown option '-x'; see --help"),
-            ("--listen --demo", "--listen needs a value: write --listen <ADDRESS>"),
-            ("--forwarded", "--forwarded needs a value: one of append, replace, off"),
-            ("--forwarded ad", "--forwarded 'ad': not one of append, replace, off"),
-            ("--forwarded apend", "--forwarded 'apend': not one of append, replace, off; did you mean 'append'?"),
-            ("--demo=1", "--demo takes no value: leave '1' out"),
-            ("--workers=", "--workers '': not a whole number: write 1 to 256, or 'auto'"),
-            (
-                "--upstream a, b",
-                "'b' belongs to no option: put an option before it, or remove the space if it goes on a list",
-            ),
-        ];
-        for (line, message) in cases {
-            assert_eq!(complaint(line), message);
-        }
-    }
-
-    #[test]
-    fn strange_bytes_are_paths_or_one_line() {
-        use std::os::unix::ffi::OsStringExt;
-        let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-        let run =
-            |option: &str, value| parse(["pilb-fast", "--demo", option].map(OsString::from).into_iter().chain([value]));
-        let log = run("--access-log", bytes(b"\xff.log")).unwrap().access_log;
-        assert_eq!(log, LogTarget::File(PathBuf::from(bytes(b"\xff.log"))));
-        let message = run("--listen", bytes(b"\xff")).unwrap_err().message;
-        assert_eq!(message, "an argument is not UTF-8 text: only paths may be other bytes");
-        let message = run("--listen", bytes(b"a\nb")).unwrap_err().message;
-        assert!(message.starts_with(r"--listen 'a\nb': "), "{message}");
-        assert!(
-            run("--access-log", bytes(b"")).unwrap_err().message.starts_with("--access-log '': the path is missing")
-        );
-    }
-
-    #[test]
-    fn help_is_short_or_complete_and_fits() {
-        let (short, long) = (help("-h"), help("--help"));
-        for text in [&short, &long] {
-            // However wide the terminal of the tests is.
-            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(words.contains("Examples: ") && words.contains("pilb-fast --listen 0.0.0.0:80 --upstream a,b,c"));
-            assert!(words.contains("[default: 127.0.0.1:8080]") && words.contains("[default: register.log]"));
-            assert!(text.ends_with('\n'));
-            for line in text.lines() {
-                assert!(line.chars().count() <= 100, "{line}");
-            }
-        }
-        for heading in ["Serving:", "Log:", "Forwarding:", "Timeouts:", "Limits:", "Other:", "Values:", "Exit status:"]
-        {
-            let detail = !["Serving:", "Log:", "Forwarding:", "Other:"].contains(&heading);
-            assert!(long.contains(&format!("\n{heading}\n")), "{heading}");
-            assert_eq!(short.contains(heading), !detail, "{heading}");
-        }
-        assert!(short.lines().count() <= long.lines().count() / 2, "{short}");
-    }
-
-    #[test]
-    fn every_option_of_the_help_is_an_option() {
-        let long = help("--help");
-        let options = long.lines().filter_map(|line| line.trim_start().strip_prefix("--"));
-        let names: Vec<_> = options.filter_map(|rest| rest.split([' ', '=']).next()).collect();
-        assert!(names.contains(&"max-response-head") && names.contains(&"listen"));
-        for name in names {
-            assert!(!matches!(run(&format!("--{name}")), Err(exit) if exit.message.starts_with("unknown")), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_version() {
-        assert_eq!(help("--version"), format!("pilb-fast {}\n", env!("CARGO_PKG_VERSION")));
-        assert_eq!(help("-V"), help("--version"));
+        (false, [first, ..]) if only_backups => Err(format!(
+            "--backup is for when no other server is up, and there is no other: write --upstream {}",
+            first.written
+        )),
+        _ => refuse_twice(&all).map(|()| all),
     }
 }
+
+fn refuse_twice(servers: &[UpstreamSpec]) -> Result<(), String> {
+    for (index, spec) in servers.iter().enumerate() {
+        match servers[..index].iter().find(|other| other.place == spec.place) {
+            Some(other) if other.backup == spec.backup => {
+                let option = if spec.backup { "--backup" } else { "--upstream" };
+                return Err(format!("{option} '{}' is given twice: name each server once", spec.written));
+            }
+            Some(other) => {
+                let (backup, other) = (&spec.written, &other.written);
+                return Err(format!("--backup '{backup}' is --upstream '{other}', too: name each server once"));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Clients are not to find the status page, nor its readers the servers.
+fn check_admin(admin: Option<&Address>, listen: &[Address]) -> Result<(), String> {
+    let Some(admin) = admin else { return Ok(()) };
+    match listen.iter().find(|ours| overlap(admin, ours)) {
+        Some(ours) => {
+            let what = if matches!(ours, Address::Tcp(_)) { "port" } else { "address" };
+            Err(format!("--admin '{admin}' is where clients come in (--listen {ours}): choose another {what}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether two listeners would share connections. A port that the system chooses is free.
+fn overlap(one: &Address, other: &Address) -> bool {
+    match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => {
+            let all = one.is_ipv4() == other.is_ipv4() && (one.ip().is_unspecified() || other.ip().is_unspecified());
+            one.port() != 0 && one.port() == other.port() && (all || one.ip() == other.ip())
+        }
+        (one, other) => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

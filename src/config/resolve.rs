@@ -14,6 +14,10 @@ pub struct Server {
     /// For people: `app:80`, or `app/10.0.0.7:80` where a name has several addresses. No two servers have the same.
     pub name: String,
     pub address: Address,
+    /// How much it gets beside the others, 1 to 256. Each address of a name has the weight of the name.
+    pub weight: u16,
+    /// It is used while no other server is up.
+    pub backup: bool,
 }
 
 /// The servers in the order in which they were named; of one name IPv4 comes first. None is there twice.
@@ -28,7 +32,7 @@ pub fn resolve_with(
 ) -> Result<Vec<Server>, Exit> {
     let mut servers: Vec<Server> = Vec::new();
     for spec in specs {
-        for server in servers_of(&spec.place, &lookup)? {
+        for server in servers_of(spec, &lookup)? {
             match servers.iter().find(|known| known.address == server.address) {
                 Some(known) => log::warn!("{} is the same server as {}: it counts once", server.name, known.name),
                 None => servers.push(server),
@@ -41,9 +45,13 @@ pub fn resolve_with(
     Ok(servers)
 }
 
-fn servers_of(place: &Place, lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>) -> Result<Vec<Server>, Exit> {
-    let (host, port) = match place {
-        Place::At(address) => return Ok(vec![Server { name: address.to_string(), address: address.clone() }]),
+fn servers_of(
+    spec: &UpstreamSpec,
+    lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+) -> Result<Vec<Server>, Exit> {
+    let server = |name, address| Server { name, address, weight: spec.weight, backup: spec.backup };
+    let (host, port) = match &spec.place {
+        Place::At(address) => return Ok(vec![server(address.to_string(), address.clone())]),
         Place::Name { host, port } => (host, *port),
     };
     let mut found = lookup(host, port).map_err(|error| unresolved(host, &error))?;
@@ -54,13 +62,15 @@ fn servers_of(place: &Place, lookup: impl Fn(&str, u16) -> io::Result<Vec<Socket
             addresses.push(address);
         }
     }
-    let server = |name, address: SocketAddr| Server { name, address: Address::Tcp(address) };
     match addresses.as_slice() {
         [] => {
             Err(Exit::cannot_start(format!("server '{host}' has no address: check the name, or write an IP address")))
         }
-        [address] => Ok(vec![server(place.to_string(), *address)]),
-        several => Ok(several.iter().map(|address| server(format!("{host}/{address}"), *address)).collect()),
+        [address] => Ok(vec![server(spec.place.to_string(), Address::Tcp(*address))]),
+        several => {
+            let named = |address: &SocketAddr| server(format!("{host}/{address}"), Address::Tcp(*address));
+            Ok(several.iter().map(named).collect())
+        }
     }
 }
 
@@ -73,11 +83,11 @@ fn unresolved(host: &str, error: &io::Error) -> Exit {
 }
 
 /// Refuses a server that is the proxy itself: a request to it would go round in circles.
-pub fn refuse_loops(listen: &[Address], servers: &[Server]) -> Result<(), Exit> {
+pub fn refuse_loops(option: &str, listen: &[Address], servers: &[Server]) -> Result<(), Exit> {
     for server in servers {
         if let Some(ours) = listen.iter().find(|ours| reaches(&server.address, ours)) {
             return Err(Exit::usage(format!(
-                "server '{}' is this proxy itself, which listens on {ours}: check the port, or change --listen",
+                "server '{}' is this proxy itself, which listens on {ours}: check the port, or change {option}",
                 server.name
             )));
         }
@@ -137,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn each_address_has_the_weight_of_its_name() {
+        let specs = [address::upstream("many=3").unwrap(), address::backup("a=2").unwrap()];
+        let servers = resolve_with(&specs, book).unwrap();
+        let found: Vec<_> = servers.iter().map(|server| (server.weight, server.backup)).collect();
+        assert_eq!(found, [(3, false), (3, false), (3, false), (3, false), (2, true)]);
+        // The one that is named first counts.
+        let specs = [address::upstream("a=5").unwrap(), address::backup("also-a").unwrap()];
+        let servers = resolve_with(&specs, book).unwrap();
+        assert_eq!(servers.iter().map(|server| (server.weight, server.backup)).collect::<Vec<_>>(), [(5, false)]);
+    }
+
+    #[test]
     fn addresses_and_sockets_are_not_looked_up() {
         let expected = [("10.9.9.9:80", "10.9.9.9:80"), ("[::1]:81", "[::1]:81"), ("unix:/run/a", "unix:/run/a")];
         assert_eq!(run(&["10.9.9.9", "[::1]:81", "unix:/run/a"]).unwrap(), pairs(&expected));
@@ -180,8 +202,9 @@ mod tests {
     #[test]
     fn a_proxy_does_not_forward_to_itself() {
         let verdict = |listen: &str, server: &str| {
-            let server = Server { name: "x".to_string(), address: address::listen(server).unwrap() };
-            refuse_loops(&[address::listen(listen).unwrap()], &[server])
+            let server =
+                Server { name: "x".to_string(), address: address::listen(server).unwrap(), weight: 1, backup: false };
+            refuse_loops("--listen", &[address::listen(listen).unwrap()], &[server])
         };
         for (listen, server) in [
             ("127.0.0.1:8080", "127.0.0.1:8080"),

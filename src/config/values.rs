@@ -23,6 +23,11 @@ pub fn timeout_or_none(text: &str) -> Result<Micros, String> {
     time_between(text, 0, LONGEST)
 }
 
+/// A time as one would write it.
+pub fn show_time(time: Micros) -> String {
+    if time.is_multiple_of(MILLISECOND) { show(&TIMES, time) } else { format!("{time}us") }
+}
+
 fn time_between(text: &str, min: Micros, max: Micros) -> Result<Micros, String> {
     let (number, unit) =
         split(text).ok_or("not a time: write a whole number and ms, s, m or h, such as 500ms or 10s")?;

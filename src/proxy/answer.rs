@@ -8,11 +8,11 @@ use crate::http1::encode::Persist;
 use crate::http1::field::FieldSpace;
 use crate::http1::response::{self, Asked, ResponseHead};
 use crate::http1::{Body, Fault, Framing, HeadScan};
+use crate::proxy::Shop;
 use crate::proxy::exchange::{Exchange, Stage};
 use crate::proxy::failure::Failure;
 use crate::proxy::relay::{Chunks, relay};
 use crate::proxy::rewrite::{self, Toward};
-use crate::proxy::{Settings, Shop};
 
 /// Interim answers that one request may get.
 const MAX_INTERIM: u8 = 16;
@@ -23,6 +23,7 @@ impl Exchange {
     /// Looks at the server's side of the exchange.
     pub(super) fn take_answer(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         match (self.stage, turn.uplink) {
+            (Stage::Queued, _) => self.look_for_room(shop, turn),
             (Stage::Connecting, Uplink::Failed(error)) => self.dial_failed(error, shop, turn),
             (Stage::Connecting, Uplink::Linked { reused, .. }) => {
                 self.record.upstream_reused = reused;
@@ -49,6 +50,9 @@ impl Exchange {
             }
             return;
         }
+        if self.is_unasked(turn) {
+            return self.lost(Side::Broken, shop, turn);
+        }
         if self.record.first_byte == 0 {
             self.record.first_byte = (turn.now.mono - self.judged).max(1);
             turn.up.release();
@@ -70,6 +74,11 @@ impl Exchange {
         }
     }
 
+    /// Bytes on a connection that was idle, before any of this request was sent: whatever they are, they are no answer to it.
+    fn is_unasked(&self, turn: &Turn<'_>) -> bool {
+        self.record.upstream_reused && turn.up.given() == self.given_before
+    }
+
     fn take_head_of_answer(&mut self, len: usize, shop: &mut Shop, turn: &mut Turn<'_>) {
         // A head is laid over bytes that were sent; an interim head before it must be on its way first.
         if !turn.down.drained() {
@@ -82,12 +91,17 @@ impl Exchange {
             Ok(head) => head,
             Err(fault) => return self.fail(Failure::of_response(fault), shop, turn),
         };
-        let pass = self.judge(&head, &shop.settings, turn.drain);
+        let idle = shop.idle_limit(self.server, head.keep_alive, turn.now.mono);
+        let pass = self.judge(&head, idle, turn.drain);
         let Ok(toward) = pass else { return self.fail(Failure::of_response(Fault::TooManyInterim), shop, turn) };
-        shop.scratch.clear();
-        let rebuilt = toward
-            .is_some_and(|toward| rewrite::response(&mut shop.scratch, &head, toward, shop.date.at(turn.now.unix)));
         let interim = head.is_interim();
+        shop.scratch.clear();
+        shop.extra.clear();
+        if let Some(sticky) = shop.sticky.as_ref().filter(|_| self.sticks && !interim) {
+            sticky.set(&mut shop.extra, self.server);
+        }
+        let (date, extra) = (shop.date.at(turn.now.unix), &shop.extra);
+        let rebuilt = toward.is_some_and(|toward| rewrite::response(&mut shop.scratch, &head, toward, date, extra));
         match (toward, rebuilt) {
             (None, _) => turn.down.skip(len),
             (Some(_), false) => turn.down.pass(len),
@@ -100,7 +114,8 @@ impl Exchange {
         self.record.bytes_down += turn.down.ready().len() as u64;
         if interim {
             self.scan = HeadScan::default();
-            if !turn.down.raw().is_empty() {
+            // An end that came with it is looked at as well: nothing else will tell of it again.
+            if !turn.down.raw().is_empty() || server_side(turn) != Side::Open {
                 turn.effects.again = Again::DownSent;
             }
         } else {
@@ -110,12 +125,7 @@ impl Exchange {
     }
 
     /// Draws the consequences of a head. `Ok(None)`: it is not for this client.
-    fn judge(
-        &mut self,
-        head: &ResponseHead<'_, '_>,
-        settings: &Settings,
-        drain: Drain,
-    ) -> Result<Option<Toward>, Fault> {
+    fn judge(&mut self, head: &ResponseHead<'_, '_>, idle: Micros, drain: Drain) -> Result<Option<Toward>, Fault> {
         let silent = Toward { persist: Persist::Silent, strip_chunks: false };
         if head.is_interim() {
             self.cycle.response(Event::Interim);
@@ -140,11 +150,7 @@ impl Exchange {
             drain == Drain::No && head.framing != Framing::UntilClose && !(strip && head.framing == Framing::Chunked);
         self.persist &= self.finish_request || self.cycle.request == Half::Done;
         self.chunks = if strip { Chunks::Strip } else { Chunks::Keep };
-        self.reuse = head.persist.then(|| match head.keep_alive {
-            // A second less than announced: the close may be on its way already.
-            Some(seconds) => seconds.saturating_sub(1).min(3600) * SECOND,
-            None => settings.upstream_idle,
-        });
+        self.reuse = (head.persist && idle > 0).then_some(idle);
         // A body that must not be there is often sent all the same, and would be the next answer. Let it show itself first.
         self.rest = if head.framing == Framing::None && (head.coded || head.length.is_some_and(|n| n > 0)) {
             SUSPECT_REST
@@ -164,6 +170,8 @@ impl Exchange {
     fn begin_body(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         if self.cycle.next() == Next::Tunnel {
             self.stage = Stage::Tunnel;
+            // However the tunnel ends is between the two.
+            self.praise(shop, turn);
             turn.up.release();
         } else {
             self.stage = Stage::Answering;
@@ -196,7 +204,7 @@ impl Exchange {
                 turn.effects.again = Again::UpSent;
             }
             Next::Wait | Next::Tunnel => {}
-            Next::Again | Next::FinishRequest | Next::Close => self.finish(turn),
+            Next::Again | Next::FinishRequest | Next::Close => self.finish(shop, turn),
         }
     }
 }

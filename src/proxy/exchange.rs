@@ -8,13 +8,16 @@ use crate::http1::cycle::{Cycle, Event, Half};
 use crate::http1::encode::{self, Persist, Shape};
 use crate::http1::request::{Method, RequestHead};
 use crate::http1::{Body, Framing, HeadScan, Version};
-use crate::proxy::Shop;
 use crate::proxy::failure::{Failure, Waits};
+use crate::proxy::limits::{Least, Pace};
 use crate::proxy::relay::{Chunks, relay};
+use crate::proxy::{Settings, Shop};
 
 /// How far an exchange has come; named for what it awaits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// A server with room for one more request.
+    Queued,
     /// A connection to the server.
     Connecting,
     /// The head of the answer.
@@ -55,12 +58,24 @@ pub struct Exchange {
     /// How long it must rest before it is used again.
     pub(super) rest: Micros,
     pub(super) server: ServerId,
+    /// It counts as in flight with that server.
+    pub(super) busy: bool,
+    /// For consistent hashing.
+    pub(super) key: u64,
+    /// The client is to be told by a cookie which server answered.
+    pub(super) sticks: bool,
+    /// The server that the client's cookie names.
+    pub(super) wanted: Option<ServerId>,
+    /// The first try went to an idle connection that had died, and the second to the same server.
+    pub(super) stale: bool,
     /// Moments, monotonic: head complete, last dial, last byte moved.
     pub(super) judged: Micros,
     pub(super) dialed: Micros,
     pub(super) progress: Micros,
     /// What is waited for, and how much of it had come at the last look.
     watched: (Waits, u64),
+    /// How slow the client may still be.
+    pace: Pace,
     /// What the client's flow had given away when this exchange began.
     pub(super) given_before: u64,
 }
@@ -85,10 +100,16 @@ impl Exchange {
             reuse: None,
             rest: 0,
             server: 0,
+            busy: false,
+            key: 0,
+            sticks: false,
+            wanted: None,
+            stale: false,
             judged: 0,
             dialed: 0,
             progress: 0,
             watched: (Waits::Connect, 0),
+            pace: Pace::new(0),
             given_before: 0,
         }
     }
@@ -104,6 +125,8 @@ impl Exchange {
         (self.request, self.response) = (Body::new(Framing::None), Body::new(Framing::None));
         (self.scan, self.interim, self.chunks) = (HeadScan::default(), 0, Chunks::Keep);
         (self.reuse, self.rest, self.server) = (None, 0, 0);
+        debug_assert!(!self.busy, "a server still counts it as in flight");
+        (self.key, self.sticks, self.wanted, self.stale) = (0, false, None, false);
         (self.judged, self.dialed, self.progress) = (now, now, now);
         (self.watched, self.given_before) = ((Waits::Connect, 0), turn.up.given());
         self.finish_request = true;
@@ -121,30 +144,10 @@ impl Exchange {
         self.cycle.request(if self.request.is_done() { Event::BareHead } else { Event::HeadAndBody });
     }
 
-    /// Wishes for a connection to `server`.
-    pub(super) fn dial(&mut self, server: ServerId, fresh: bool, turn: &mut Turn<'_>) {
-        self.stage = Stage::Connecting;
-        self.server = server;
-        self.dialed = turn.now.mono;
-        self.progress = turn.now.mono;
-        self.record.server = Some(server);
-        self.record.attempts += 1;
-        turn.uplink = Uplink::None;
-        turn.effects.upstream = Wish::Dial { server, fresh };
-    }
-
-    /// Wishes the connection to the server away; a dial that was only wished for in this very call was none.
-    pub(super) fn drop_upstream(&mut self, turn: &mut Turn<'_>) {
-        if let Wish::Dial { .. } = turn.effects.upstream {
-            self.record.attempts -= 1;
-            self.record.server = self.record.server.filter(|_| self.record.attempts > 0);
-        }
-        turn.effects.upstream = Wish::Drop;
-    }
-
     /// One step: facts in, judgement, wishes out.
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         self.count_unseen(turn);
+        let queued = self.stage == Stage::Queued;
         if turn.drain == Drain::Now && !matches!(self.stage, Stage::Over(_)) {
             self.end_now(CloseReason::Drained, Close::Reset, turn);
         } else if turn.expired && self.watched == self.look(turn.up, turn.down) {
@@ -152,7 +155,7 @@ impl Exchange {
             self.on_deadline(shop, turn);
         }
         match self.stage {
-            Stage::Connecting | Stage::Awaiting | Stage::Answering => {
+            Stage::Queued | Stage::Connecting | Stage::Awaiting | Stage::Answering => {
                 self.take_request(shop, turn);
                 self.take_answer(shop, turn);
             }
@@ -162,7 +165,13 @@ impl Exchange {
         if self.stage == Stage::Tunnel {
             self.tunnel(turn);
         }
-        self.close_if_over(turn);
+        if queued && self.stage != Stage::Queued {
+            shop.servers.queue().leave(turn.session);
+        }
+        if let Wish::Park { .. } | Wish::Drop = turn.effects.upstream {
+            self.let_go(shop);
+        }
+        self.close_if_over(shop, turn);
     }
 
     /// Content that passed by the buffers counts before anything else is judged.
@@ -175,7 +184,7 @@ impl Exchange {
         self.expects &= up == 0;
     }
 
-    fn close_if_over(&mut self, turn: &mut Turn<'_>) {
+    fn close_if_over(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         match self.stage {
             Stage::Delivering(_) if turn.client == Side::Broken => {
                 self.end_now(CloseReason::ClientReset, Close::Finish, turn);
@@ -189,24 +198,39 @@ impl Exchange {
             self.record.bytes_down = self.record.bytes_down.saturating_sub(turn.down.unsent());
             self.record.head_down =
                 self.record.head_down.min(u32::try_from(self.record.bytes_down).unwrap_or(u32::MAX));
+            shop.ledger.record(&self.record);
             turn.log.record(&self.record);
         }
     }
 
     /// Only what is waited for counts: a client that sends, but does not take its answer, makes no progress.
-    pub(super) fn note_progress(&mut self, now: Now, up: &Flow, down: &Flow) {
-        let watched = self.look(up, down);
-        if self.watched != watched {
-            self.watched = watched;
-            self.progress = now.mono;
+    pub(super) fn note_progress(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) {
+        let (waits, moved) = self.look(up, down);
+        let (before, had) = self.watched;
+        let grace = if waits == Waits::ClientBody { settings.client_body } else { settings.client_write };
+        let least = Least { grace, rate: settings.min_rate };
+        if (waits, moved) == self.watched {
+            return;
         }
+        if waits == before {
+            self.pace.moved(moved - had, now.mono - self.progress, least);
+        } else {
+            self.pace = Pace::new(least.grace);
+        }
+        self.watched = (waits, moved);
+        self.progress = now.mono;
+    }
+
+    /// When the client was too slow, if nothing more moves.
+    pub(super) fn client_deadline(&self) -> Micros {
+        self.progress + self.pace.left()
     }
 
     /// What is waited for, and how much of it has ever moved.
     fn look(&self, up: &Flow, down: &Flow) -> (Waits, u64) {
         let waits = self.waits_for(up, down);
         let moved = match waits {
-            Waits::Connect => 0,
+            Waits::Queue | Waits::Connect => 0,
             Waits::ClientBody => up.taken(),
             Waits::ClientWrite => down.given(),
             Waits::UpstreamWrite => up.given(),
@@ -274,8 +298,15 @@ impl Exchange {
         self.response.is_until_close() || self.chunks == Chunks::Strip
     }
 
+    /// The server has done what was asked of it.
+    pub(super) fn praise(&self, shop: &mut Shop, turn: &Turn<'_>) {
+        let within = (self.judged + self.record.first_byte).saturating_sub(self.dialed);
+        shop.servers.succeeded(self.server, self.dialed, within, turn.now.mono);
+    }
+
     /// The answer is complete in the flow: what becomes of the two connections?
-    pub(super) fn finish(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn finish(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.praise(shop, turn);
         let whole = self.cycle.request == Half::Done;
         let open = matches!(turn.uplink, Uplink::Linked { side: Side::Open, .. });
         // Bytes after a complete answer are nobody's (RFC 9112 §9.3): that connection is not used again.
@@ -294,16 +325,10 @@ impl Exchange {
     }
 
     /// An answer of our own. None may have begun.
-    pub(super) fn answer_locally(
-        &mut self,
-        status: u16,
-        reason: CloseReason,
-        text: &str,
-        shop: &mut Shop,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(super) fn answer_locally(&mut self, failure: &Failure, shop: &mut Shop, turn: &mut Turn<'_>) {
+        let status = failure.status;
         self.record.status = status;
-        self.record.end = reason;
+        self.record.end = failure.reason;
         let whole = self.cycle.request == Half::Done;
         self.persist &= whole && turn.drain == Drain::No;
         let persist = match (self.persist, self.old_client) {
@@ -311,15 +336,19 @@ impl Exchange {
             (true, true) => Persist::KeepAlive,
             (true, false) => Persist::Silent,
         };
+        let retry_after;
         let fields: &[u8] = match status {
             200 | 405 => b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n",
-            503 => b"Retry-After: 1\r\n",
+            429 | 503 => {
+                retry_after = format!("Retry-After: {}\r\n", failure.retry_after);
+                retry_after.as_bytes()
+            }
             _ => b"",
         };
         shop.scratch.clear();
         let shape = Shape { head: self.method == Method::Head, persist };
         let date = shop.date.at(turn.now.unix);
-        self.record.head_down = encode::answer(&mut shop.scratch, status, shape, date, fields, text) as u32;
+        self.record.head_down = encode::answer(&mut shop.scratch, status, shape, date, fields, &failure.text()) as u32;
         turn.down.clear();
         let sent = turn.down.push(turn.pool, &shop.scratch);
         debug_assert_eq!(sent, shop.scratch.len());
@@ -329,7 +358,9 @@ impl Exchange {
         } else {
             turn.up.clear();
         }
-        let close = if whole { Close::Finish } else { Close::Linger };
+        // To wait for the client costs memory, which is what is short.
+        let at_once = whole || failure.reason == CloseReason::MemoryLow;
+        let close = if at_once { Close::Finish } else { Close::Linger };
         self.stage = Stage::Delivering((!self.persist).then_some(close));
     }
 

@@ -5,6 +5,7 @@ use crate::engine::{Close, CloseReason, DialError, Flow, Guilty, Side, Turn};
 use crate::http1::cycle::{Event, Half};
 use crate::http1::{Fault, encode};
 use crate::proxy::exchange::{Exchange, Stage};
+use crate::proxy::health::{Blame, Ending, blame};
 use crate::proxy::{Settings, Shop};
 
 /// Why an exchange fails, in the log's words.
@@ -15,14 +16,20 @@ pub struct Failure {
     pub detail: &'static str,
     /// The status it deserves if no answer has begun.
     pub status: u16,
+    /// With 429 and 503: seconds after which it makes sense to come again.
+    pub retry_after: u64,
 }
 
 impl Failure {
     pub fn new(reason: CloseReason) -> Failure {
         let status = match reason {
+            CloseReason::Local => 200,
             CloseReason::ClientHeadTimeout | CloseReason::ClientBodyTimeout => 408,
             CloseReason::BodyTooLarge => 413,
+            CloseReason::ClientDenied => 403,
+            CloseReason::ClientConnections | CloseReason::ClientRate => 429,
             CloseReason::NoUpstream | CloseReason::UpstreamNoSocket | CloseReason::Drained => 503,
+            CloseReason::MemoryLow | CloseReason::QueueFull | CloseReason::QueueTimeout => 503,
             CloseReason::FileCut => 500,
             CloseReason::UpstreamConnectTimeout | CloseReason::UpstreamTimeout | CloseReason::UpstreamWriteTimeout => {
                 504
@@ -30,29 +37,36 @@ impl Failure {
             _ if reason.guilty() == Guilty::Upstream => 502,
             _ => 400,
         };
-        Failure { reason, detail: "", status }
+        Failure { reason, detail: "", status, retry_after: 1 }
+    }
+
+    fn with(reason: CloseReason, fault: Fault, status: u16) -> Failure {
+        Failure { detail: fault.word(), status, ..Failure::new(reason) }
     }
 
     /// A head that is refused.
     pub fn of_request(fault: Fault) -> Failure {
-        Failure { reason: CloseReason::of_refusal(fault.status()), detail: fault.word(), status: fault.status() }
+        Failure::with(CloseReason::of_refusal(fault.status()), fault, fault.status())
     }
 
     /// A body that is refused.
     pub fn of_request_body(fault: Fault) -> Failure {
-        Failure { reason: CloseReason::BadRequestBody, detail: fault.word(), status: 400 }
+        Failure::with(CloseReason::BadRequestBody, fault, 400)
     }
 
     pub fn of_response(fault: Fault) -> Failure {
-        Failure { reason: CloseReason::BadResponse, detail: fault.word(), status: 502 }
+        Failure::with(CloseReason::BadResponse, fault, 502)
     }
 
     pub fn of_response_body(fault: Fault) -> Failure {
-        Failure { reason: CloseReason::BadResponseBody, detail: fault.word(), status: 502 }
+        Failure::with(CloseReason::BadResponseBody, fault, 502)
     }
 
-    /// The text of the error page: status, reason, the log's word, the fault.
-    fn text(&self) -> String {
+    /// The text of the error page: status, reason, the log's word, the fault. None for what is no error.
+    pub(super) fn text(&self) -> String {
+        if self.status == 200 {
+            return String::new();
+        }
         let detail = if self.detail.is_empty() { String::new() } else { format!(" ({})", self.detail) };
         format!("{} {}: {}{detail}\n", self.status, encode::reason(self.status), self.reason.word())
     }
@@ -61,6 +75,7 @@ impl Failure {
 /// Whom an exchange waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
+    Queue,
     Connect,
     ClientBody,
     ClientWrite,
@@ -71,8 +86,26 @@ pub(super) enum Waits {
 }
 
 impl Exchange {
-    /// Ends the exchange as the failure deserves: a page if no answer has begun, else a cut that does not look like an end.
+    /// Ends the exchange as the failure deserves, and remembers the server's part in it.
     pub(super) fn fail(&mut self, failure: Failure, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.blame(failure.reason, failure.detail, shop, turn);
+        self.give_up(failure, shop, turn);
+    }
+
+    /// What the end of a try says about the server.
+    fn blame(&self, reason: CloseReason, detail: &'static str, shop: &mut Shop, turn: &Turn<'_>) {
+        let asked = self.cycle.request == Half::Done && turn.up.drained();
+        let answering = self.cycle.response != Half::Head;
+        let tunnel = self.stage == Stage::Tunnel;
+        let ending = Ending { reason, detail, reused: self.record.upstream_reused, asked, answering, tunnel };
+        if let Blame::Server(fault) = blame(&ending) {
+            let ejected = shop.servers.failed(self.server, fault, self.dialed, turn.now.mono);
+            shop.ledger.failed(self.server, ejected);
+        }
+    }
+
+    /// A page if no answer has begun, else a cut that does not look like an end.
+    fn give_up(&mut self, failure: Failure, shop: &mut Shop, turn: &mut Turn<'_>) {
         if let Stage::Delivering(_) | Stage::Over(_) = self.stage {
             return;
         }
@@ -82,10 +115,21 @@ impl Exchange {
         if gone && failure.reason.guilty() == Guilty::Client {
             return self.end_now(failure.reason, Close::Finish, turn);
         }
+        self.take_back(turn);
         if self.cycle.response == Half::Head && turn.down.drained() {
-            self.answer_locally(failure.status, failure.reason, &failure.text(), shop, turn);
+            self.answer_locally(&failure, shop, turn);
         } else {
             self.cut(failure.reason, turn);
+        }
+    }
+
+    /// An answer that only a reset could cut, and of which the client has been sent nothing, has not begun: a page says more than a reset,
+    /// and a reset would also cost what is still on its way of an earlier answer.
+    fn take_back(&mut self, turn: &mut Turn<'_>) {
+        let unseen = self.record.bytes_down == turn.down.unsent();
+        if self.cycle.response == Half::Body && self.ends_by_close() && unseen {
+            turn.down.clear();
+            (self.cycle.response, self.record.bytes_down) = (Half::Head, 0);
         }
     }
 
@@ -107,51 +151,33 @@ impl Exchange {
 
     /// The connection to the server ended before a byte of the answer came.
     pub(super) fn lost(&mut self, side: Side, shop: &mut Shop, turn: &mut Turn<'_>) {
-        // A connection that was idle may die of it just as we use it; a new one that dies tells something about the request.
-        if self.record.upstream_reused && self.dial_again(shop, turn) {
-            return;
-        }
         let reason = if side == Side::Ended { CloseReason::UpstreamClosed } else { CloseReason::UpstreamReset };
-        self.fail(Failure::new(reason), shop, turn);
+        self.retry_or(reason, shop, turn);
     }
 
     /// No connection to the server came about.
     pub(super) fn dial_failed(&mut self, error: DialError, shop: &mut Shop, turn: &mut Turn<'_>) {
-        let reason = match error {
-            DialError::NoSocket => CloseReason::UpstreamNoSocket,
-            DialError::Refused if self.dial_again(shop, turn) => return,
-            DialError::Refused => CloseReason::UpstreamRefused,
-        };
-        self.fail(Failure::new(reason), shop, turn);
+        match error {
+            DialError::NoSocket => self.fail(Failure::new(CloseReason::UpstreamNoSocket), shop, turn),
+            DialError::Refused => self.retry_or(CloseReason::UpstreamRefused, shop, turn),
+        }
     }
 
-    /// Tries another server, or, where there is no other, this one once more on a new connection. Not after a byte of an answer,
-    /// and only if nothing of the request was sent or all of it can be sent again (RFC 9110 §9.2.2): held are only idempotent ones.
-    fn dial_again(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) -> bool {
-        let untouched = turn.up.given() == self.given_before;
-        let exhausted = u32::from(self.record.attempts) > u32::from(shop.settings.retries);
-        if exhausted || self.record.first_byte != 0 || !(untouched || turn.up.held()) {
-            return false;
+    /// This try has failed before a byte of an answer came.
+    fn retry_or(&mut self, reason: CloseReason, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.blame(reason, "", shop, turn);
+        if !self.dial_again(shop, turn) {
+            self.give_up(Failure::new(reason), shop, turn);
         }
-        let Some(server) = shop.balance.pick(Some(self.server)) else { return false };
-        if server == self.server && !self.record.upstream_reused {
-            return false;
-        }
-        if turn.up.held() {
-            turn.up.rewind();
-        }
-        self.record.upstream_reused = false;
-        self.dial(server, true, turn);
-        true
     }
 
     /// When the exchange must be looked at if nothing happens.
     pub(super) fn deadline(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) -> Micros {
-        self.note_progress(now, up, down);
+        self.note_progress(settings, now, up, down);
         match self.waits_for(up, down) {
+            Waits::Queue => self.judged + settings.queue,
             Waits::Connect => self.dialed + settings.upstream_connect,
-            Waits::ClientBody => self.progress + settings.client_body,
-            Waits::ClientWrite => self.progress + settings.client_write,
+            Waits::ClientBody | Waits::ClientWrite => self.client_deadline(),
             Waits::UpstreamWrite | Waits::Read => self.progress + settings.upstream_read,
             Waits::Response => self.progress + settings.upstream_response,
             Waits::Tunnel => self.progress + settings.tunnel_idle,
@@ -160,6 +186,7 @@ impl Exchange {
 
     pub(super) fn waits_for(&self, up: &Flow, down: &Flow) -> Waits {
         match self.stage {
+            Stage::Queued => Waits::Queue,
             Stage::Connecting => Waits::Connect,
             Stage::Tunnel => Waits::Tunnel,
             _ if !down.drained() => Waits::ClientWrite,
@@ -174,8 +201,8 @@ impl Exchange {
 
     pub(super) fn on_deadline(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         let reason = match self.waits_for(turn.up, turn.down) {
-            Waits::Connect if self.dial_again(shop, turn) => return,
-            Waits::Connect => CloseReason::UpstreamConnectTimeout,
+            Waits::Queue => CloseReason::QueueTimeout,
+            Waits::Connect => return self.retry_or(CloseReason::UpstreamConnectTimeout, shop, turn),
             Waits::ClientBody => CloseReason::ClientBodyTimeout,
             Waits::ClientWrite => return self.end_now(CloseReason::ClientWriteTimeout, Close::Reset, turn),
             Waits::UpstreamWrite => CloseReason::UpstreamWriteTimeout,

@@ -40,7 +40,8 @@ fn drop_from_request(head: &RequestHead<'_, '_>, field: &Field<'_>, forwarded: F
         Known::Http2Settings | Known::Via => true,
         Known::Host => absolute,
         Known::Expect => !head.expect_continue,
-        Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost => forwarded != Forwarded::Off,
+        Known::XForwardedFor => forwarded != Forwarded::Off,
+        Known::XForwardedProto | Known::XForwardedHost => !matches!(forwarded, Forwarded::Off | Forwarded::Believe),
         Known::MaxForwards => head.max_forwards.is_some(),
         Known::TransferEncoding => field.value != b"chunked",
         Known::ContentLength => false,
@@ -74,7 +75,7 @@ fn own_request_fields(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer: Peer,
 }
 
 fn forwarded_fields(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer: Peer, forwarded: Forwarded) {
-    let given = head.fields.values(Known::XForwardedFor).filter(|_| forwarded == Forwarded::Append);
+    let given = head.fields.values(Known::XForwardedFor).filter(|_| forwarded != Forwarded::Replace);
     let before = out.len();
     list(out, b"X-Forwarded-For: ", given);
     match peer.ip() {
@@ -89,8 +90,11 @@ fn forwarded_fields(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer: Peer, f
         }
         None => out.truncate(before),
     }
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
-    if let Some(host) = head.host {
+    let told = |field| forwarded == Forwarded::Believe && head.fields.values(field).next().is_some();
+    if !told(Known::XForwardedProto) {
+        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    }
+    if let Some(host) = head.host.filter(|_| !told(Known::XForwardedHost)) {
         encode::field(out, "X-Forwarded-Host", host);
     }
 }
@@ -113,10 +117,12 @@ pub struct Toward {
 }
 
 /// Writes the head of a response as it goes to the client, or returns false if it may pass as it lies there.
-pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, toward: Toward, date: &[u8]) -> bool {
+/// `extra` are further lines, or none.
+pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, toward: Toward, date: &[u8], extra: &[u8]) -> bool {
     let loses_date = head.connection.names && head.fields.nominated(b"date");
     let add_date = (!head.has_date || loses_date) && head.status >= 200;
     let rebuild = head.must_rebuild || add_date || toward.persist != Persist::Silent || toward.strip_chunks;
+    let rebuild = rebuild || !extra.is_empty();
     if !rebuild {
         return false;
     }
@@ -132,6 +138,7 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead<'_, '_>, toward: Toward, 
     if head.status == 101 {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
     }
+    out.extend_from_slice(extra);
     out.extend_from_slice(toward.persist.line());
     out.extend_from_slice(b"\r\n");
     true
@@ -210,7 +217,7 @@ mod tests {
         let (mut space, mut out) = (FieldSpace::new(), Vec::new());
         let asked = Asked { head: false, upgrade: true };
         let head = resp::parse(head.as_bytes(), &mut space, &Limits::RESPONSE, asked).unwrap();
-        response(&mut out, &head, toward, b"Date: now\r\n").then(|| String::from_utf8(out).unwrap())
+        response(&mut out, &head, toward, b"Date: now\r\n", b"").then(|| String::from_utf8(out).unwrap())
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A client connection between exchanges: waits for a head, judges it, begins or refuses.
 
+use crate::base::time::SECOND;
 use crate::base::{Micros, Now, Peer};
 use crate::engine::record::{AccessRecord, Part};
-use crate::engine::{Again, Close, CloseReason, Drain, Flow, Side, Turn};
+use crate::engine::{Again, Close, CloseReason, Drain, Flow, ServerId, Side, Turn};
 use crate::http1::field::FieldSpace;
 use crate::http1::framing::Framing;
 use crate::http1::request::{self, Method, RequestHead};
@@ -10,10 +11,16 @@ use crate::http1::scan::leading_empty_lines;
 use crate::http1::{Fault, HeadScan, Known};
 use crate::proxy::exchange::{Exchange, Stage};
 use crate::proxy::failure::Failure;
+use crate::proxy::limits::{Seen, Source, Ticket, preface};
 use crate::proxy::{KEPT_EXCHANGES, Settings, Shop, rewrite};
+use std::net::SocketAddr;
 
 /// Empty lines that may precede a request line.
 const EMPTY_LINES: u8 = 8;
+
+/// How long a client without a request may still bring one once the process drains. It may be about to, and a connection that closes
+/// just then looks like a failure.
+const LEAVE: Micros = SECOND;
 
 /// What the proxy keeps per client connection; small, since most of them are idle.
 pub struct Session {
@@ -23,12 +30,20 @@ pub struct Session {
     served: u32,
     /// Empty lines that came before the request line.
     blank: u8,
+    /// It counts as one of its client's connections.
+    ticket: Ticket,
     state: State,
 }
 
 enum State {
+    /// Awaits what the proxy before this one says about the connection; not for long if the process drains.
+    Preface { leaving: bool },
+    /// May not come in.
+    Refused(Box<Failure>),
     /// Awaits the first byte of a request.
     Idle,
+    /// As before, but the process drains: the next request is the last one.
+    Leaving,
     /// Awaits the end of its head.
     Head(HeadScan),
     /// An exchange is on its way.
@@ -36,12 +51,43 @@ enum State {
 }
 
 impl Session {
-    pub(super) fn new(peer: Peer, now: Now) -> Session {
-        Session { peer, since: now.mono, served: 0, blank: 0, state: State::Idle }
+    pub(super) fn new(settings: &Settings, peer: Peer, now: Now) -> Session {
+        let ticket = Ticket::default();
+        let state = State::Preface { leaving: false };
+        let mut session = Session { peer, since: now.mono, served: 0, blank: 0, ticket, state };
+        if !settings.prefaces.trusts(peer) {
+            session.come_from(peer, settings);
+        }
+        session
+    }
+
+    /// It is known whom the connection comes from: may it?
+    fn come_from(&mut self, peer: Peer, settings: &Settings) {
+        self.peer = peer;
+        self.state = match settings.gate.enter(peer) {
+            Ok(ticket) => {
+                self.ticket = ticket;
+                State::Idle
+            }
+            Err(failure) => State::Refused(Box::new(failure)),
+        };
     }
 
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
-        let State::Busy(exchange) = &mut self.state else { return self.await_head(shop, turn) };
+        match &self.state {
+            State::Preface { .. } => self.await_preface(shop, turn),
+            State::Refused(failure) => self.fail(**failure, shop, turn),
+            State::Idle | State::Leaving | State::Head(_) => self.await_head(shop, turn),
+            State::Busy(_) => self.go_on(shop, turn),
+        }
+        if turn.effects.close.is_some() {
+            shop.settings.gate.leave(&mut self.ticket);
+            shop.ledger.closed();
+        }
+    }
+
+    fn go_on(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        let State::Busy(exchange) = &mut self.state else { return };
         exchange.advance(shop, turn);
         let Stage::Over(close) = exchange.stage else { return };
         self.served = self.served.saturating_add(1);
@@ -62,15 +108,43 @@ impl Session {
     /// When the session must be looked at again.
     pub(super) fn deadline(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) -> Micros {
         match &mut self.state {
+            State::Preface { leaving: false } | State::Refused(_) => self.since + settings.client_head,
             State::Idle if self.served == 0 => self.since + settings.client_head,
             State::Idle => self.since + settings.client_idle,
+            State::Leaving | State::Preface { leaving: true } => self.since + LEAVE,
             State::Head(_) => self.since + settings.client_head,
             State::Busy(exchange) => exchange.deadline(settings, now, up, down),
         }
     }
 
+    fn await_preface(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        match preface::read(turn.up.raw()) {
+            Ok(Some((len, source))) => {
+                turn.up.skip(len);
+                let peer = match source {
+                    Source::Client(address) => Peer::Ip(address),
+                    Source::Unix => Peer::Unix,
+                    Source::Local => self.peer,
+                };
+                self.come_from(peer, &shop.settings);
+                self.advance(shop, turn);
+            }
+            // A probe connects and goes.
+            Ok(None) if turn.up.raw().is_empty() => self.stay_idle(turn),
+            Ok(None) => self.await_more(shop, turn),
+            Err(fault) => {
+                // Whoever speaks otherwise is not answered: it may not even speak HTTP.
+                let mut exchange = self.exchange(shop, turn);
+                exchange.record.bytes_up = turn.up.raw().len() as u64;
+                exchange.record.detail = fault.word();
+                exchange.end_now(CloseReason::BadPreface, Close::Finish, turn);
+                self.run(exchange, shop, turn);
+            }
+        }
+    }
+
     fn await_head(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
-        if let State::Idle = self.state {
+        if let State::Idle | State::Leaving = self.state {
             let blank = leading_empty_lines(turn.up.raw(), usize::from(EMPTY_LINES - self.blank));
             turn.up.skip(blank);
             self.blank += (blank / 2) as u8;
@@ -96,9 +170,17 @@ impl Session {
     }
 
     fn stay_idle(&mut self, turn: &mut Turn<'_>) {
-        if turn.client != Side::Open || turn.expired || turn.drain != Drain::No {
+        if turn.client != Side::Open || turn.expired || matches!(turn.drain, Drain::Leave | Drain::Now) {
             turn.up.clear();
             turn.effects.close = Some(Close::Finish);
+        } else if turn.drain == Drain::Finish {
+            let leaving = match self.state {
+                State::Idle => State::Leaving,
+                State::Preface { leaving: false } => State::Preface { leaving: true },
+                _ => return,
+            };
+            self.state = leaving;
+            self.since = turn.now.mono;
         }
     }
 
@@ -112,6 +194,8 @@ impl Session {
                 if !turn.up.has_room() {
                     turn.up.widen(shop.settings.request.head);
                 }
+                // The rest may never come.
+                turn.up.fold();
                 return;
             }
         };
@@ -152,6 +236,14 @@ impl Session {
         self.advance(shop, turn);
     }
 
+    /// Whom the request comes from.
+    fn seen(&self, head: &RequestHead<'_, '_>, settings: &Settings) -> Seen {
+        if settings.trusted.is_empty() {
+            return Seen { client: self.peer.ip(), keep: true };
+        }
+        settings.trusted.client(self.peer, head.fields.values(Known::XForwardedFor))
+    }
+
     fn begin(&mut self, len: usize, shop: &mut Shop, turn: &mut Turn<'_>) {
         let mut space = FieldSpace::new();
         let head = match request::parse(&turn.up.raw()[..len], &mut space, &shop.settings.request) {
@@ -161,28 +253,48 @@ impl Session {
         let mut exchange = self.exchange(shop, turn);
         quote(&mut exchange.record, &head);
         exchange.take_head(&head, len);
-        if matches!(head.framing, Framing::Length(n) if n > shop.settings.max_body) {
-            exchange.fail(Failure::new(CloseReason::BodyTooLarge), shop, turn);
-        } else if head.max_forwards == Some(0) {
-            // The last hop answers (RFC 9110 §7.6.2).
-            turn.up.skip(len);
-            exchange.answer_locally(200, CloseReason::Local, "", shop, turn);
-        } else if let Some(server) = shop.balance.pick(None) {
-            shop.scratch.clear();
-            let fallback = shop.names.get(usize::from(server)).map_or("", String::as_str);
-            rewrite::request(&mut shop.scratch, &head, self.peer, shop.settings.forwarded, fallback);
-            if turn.up.rewrite(len, &shop.scratch).is_err() {
-                return self.refuse(Fault::HeadTooLarge, shop, turn);
+        match self.judge(&mut exchange, &head, shop, turn.now.mono) {
+            Ok(server) => exchange.set_out(server, len, shop, turn),
+            Err(failure) => {
+                turn.up.skip(len);
+                exchange.fail(failure, shop, turn);
             }
-            if exchange.method.is_idempotent() {
-                turn.up.hold();
-            }
-            exchange.dial(server, false, turn);
-        } else {
-            turn.up.skip(len);
-            exchange.fail(Failure::new(CloseReason::NoUpstream), shop, turn);
         }
         self.run(exchange, shop, turn);
+    }
+
+    /// What becomes of a request that is well-formed: the server that it goes to (`None`: it waits for one), or an answer of our own. If it
+    /// goes to one, its new head is in `shop.scratch`.
+    fn judge(
+        &self,
+        exchange: &mut Exchange,
+        head: &RequestHead<'_, '_>,
+        shop: &mut Shop,
+        now: Micros,
+    ) -> Result<Option<ServerId>, Failure> {
+        let seen = self.seen(head, &shop.settings);
+        if seen.client != self.peer.ip() {
+            exchange.record.client = seen.client.map_or(Peer::Unix, |ip| Peer::Ip(SocketAddr::new(ip, 0)));
+        }
+        shop.settings.gate.ask(seen.client, now)?;
+        if matches!(head.framing, Framing::Length(n) if n > shop.settings.max_body) {
+            return Err(Failure::new(CloseReason::BodyTooLarge));
+        }
+        if head.max_forwards == Some(0) {
+            // The last hop answers (RFC 9110 §7.6.2).
+            return Err(Failure::new(CloseReason::Local));
+        }
+        let server = exchange.choose(head, seen.client, shop, now)?;
+        shop.budget.request(now);
+        shop.scratch.clear();
+        if let Some((version, reached)) = shop.settings.send_preface {
+            preface::write(&mut shop.scratch, version, exchange.record.client, reached);
+        }
+        let Settings { trusted, forwarded, .. } = &shop.settings;
+        let forwarded = if trusted.is_empty() { *forwarded } else { forwarded.believing(seen.keep) };
+        let fallback = shop.servers.name(server.unwrap_or(0));
+        rewrite::request(&mut shop.scratch, head, self.peer, forwarded, fallback);
+        Ok(server)
     }
 }
 

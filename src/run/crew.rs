@@ -25,7 +25,7 @@ enum News {
 pub(super) enum Rank {
     /// It faces the clients, and ends first.
     Front,
-    /// The front needs it until its own end (the demo's origins).
+    /// It is needed until the front's own end (the demo's origins, the admin side).
     Back,
 }
 
@@ -102,6 +102,13 @@ impl Crew {
             core.into_iter().for_each(cores::stay_on);
             leave.with(build(sys, remote).sharing(share).run());
         })
+    }
+
+    /// Wakes all workers of this rank that have been started so far.
+    pub(super) fn waker(&self, wanted: Rank) -> impl Fn() + Send + 'static {
+        let ours = self.remotes.iter().filter(|(rank, _)| *rank == wanted);
+        let remotes: Vec<Remote> = ours.map(|(_, remote)| remote.clone()).collect();
+        move || remotes.iter().for_each(Remote::wake)
     }
 
     /// Serves until a signal or a failure, then drains; a second signal ends at once. The log is turned on SIGUSR1.

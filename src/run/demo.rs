@@ -75,7 +75,7 @@ impl Demo {
             let app = Origin::new(DemoStore::over(&app_name, files), settings);
             Worker::new(app, sys, Vec::new(), Box::new(RingLog::off()), remote, net_settings())
         })?;
-        self.servers.push(Server { name, address });
+        self.servers.push(Server { name, address, weight: 1, backup: false });
         Ok(())
     }
 

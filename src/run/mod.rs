@@ -2,11 +2,14 @@
 //!
 //! Nothing is half-started: names are resolved, every listener is bound and the log is open before the first worker runs.
 
+mod admin;
 mod cache;
 mod cores;
 mod crew;
 mod demo;
+mod memory;
 mod origin;
+mod policy;
 mod proxy;
 
 pub use origin::origin;
@@ -55,7 +58,7 @@ fn bind_all(addresses: &[Address], workers: usize, backlog: usize) -> Result<Lis
     let mut all: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound_to = Vec::new();
     for address in addresses {
-        let cannot = |error| Exit::cannot_start(explain_bind(address, &error));
+        let cannot = |error| Exit::cannot_start(explain_bind("--listen", address, &error));
         if options.reuse_port && matches!(address, Address::Tcp(_)) {
             // Shared ports are shared with other processes as well: find out first whether one has it.
             listen(address, Options { reuse_port: false, ..options }).map_err(cannot)?;
@@ -85,15 +88,22 @@ fn open_files() -> usize {
 /// of them a pipe.
 /// `others` more are open besides.
 fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize, others: usize) -> usize {
-    const OTHERS: usize = 64;
-    let files_of_a_group = SESSIONS_PER_PIPE * sockets_each + 2;
-    let possible = (open_files().saturating_sub(OTHERS + others) / files_of_a_group).saturating_mul(SESSIONS_PER_PIPE);
+    let possible = clients_within(open_files(), sockets_each, others);
     if let Some(told) = told.filter(|told| *told > possible) {
         log::warn!(
             "--max-connections {told} needs more open files than allowed: {possible} it is (raise the limit with ulimit -n)"
         );
     }
     (told.unwrap_or(possible).min(possible) / workers).max(1)
+}
+
+/// So many clients have room within this limit of open files.
+fn clients_within(files: usize, sockets_each: usize, others: usize) -> usize {
+    // Listeners, logs, what wakes the workers. Of a limit as low as 64 they get a part only: with all of it a single client would be left.
+    const OTHERS: usize = 64;
+    let files_of_a_group = SESSIONS_PER_PIPE * sockets_each + 2;
+    let left = files.saturating_sub(OTHERS.min(files / 4) + others);
+    (left / files_of_a_group).saturating_mul(SESSIONS_PER_PIPE)
 }
 
 fn target(config: &LogTarget) -> Target {
@@ -109,5 +119,26 @@ fn format(config: LogFormat) -> Format {
         LogFormat::Pilb => Format::Pilb,
         LogFormat::Combined => Format::Combined,
         LogFormat::Json => Format::Json,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_of_open_files_leaves_room_for_more_than_one_client() {
+        assert_eq!(clients_within(64, 2, 0), 16);
+        // A server that keeps files at hand may have none left; a worker has one place at the least.
+        assert_eq!(clients_within(64, 2, 64), 0);
+    }
+
+    #[test]
+    fn all_clients_have_room_with_a_server_connection_each() {
+        for files in [64, 100, 256, 1024, 20_000, 1 << 20] {
+            let clients = clients_within(files, 2, 0);
+            let others = files - clients * 2 - clients / SESSIONS_PER_PIPE * 2;
+            assert!(others >= 16, "{files}: {others}");
+        }
     }
 }

@@ -8,9 +8,11 @@ use pilb::base::Micros;
 use pilb::base::time::SECOND;
 use pilb::engine::record::Part;
 use pilb::engine::{AccessRecord, Drain};
-use pilb::proxy::Forwarded;
+use pilb::proxy::limits::{Networks, Rate, Rates, Trusted};
+use pilb::proxy::{Forwarded, StickyRule};
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// A script being performed.
 struct Play {
@@ -94,6 +96,22 @@ impl Play {
             "tunnel_idle" => proxy.tunnel_idle = time(value)?,
             "max_body" => proxy.max_body = number(value)?,
             "retries" => proxy.retries = number(value)? as u8,
+            "retry_percent" => proxy.retry_percent = number(value)? as u32,
+            "min_rate" => proxy.min_rate = number(value)? as u32,
+            "most" => proxy.servers.most = number(value)? as u32,
+            "queue_length" => proxy.servers.queue = number(value)? as usize,
+            "queue" => proxy.queue = time(value)?,
+            "sticky" => proxy.sticky = Some(StickyRule { name: value.to_owned(), key: *b"0123456789abcdef" }),
+            "client_rate" => {
+                let rate = Rate::new(number(value)? as u32, 60 * SECOND, 1);
+                proxy.gate.rate = Some((rate, Arc::new(Rates::new(64, 1))));
+            }
+            "trusted" => {
+                let network = value.parse().map_err(|_| format!("{value} is no network"))?;
+                proxy.trusted = Trusted { networks: Networks::new([network]), unix: false };
+            }
+            "backups" => config.backups = number(value)? as usize,
+            "eject_after" => proxy.servers.health.failures = number(value)? as u32,
             "request_head" => proxy.request.head = number(value)? as usize,
             "response_head" => proxy.response.head = number(value)? as usize,
             "forwarded" => {

@@ -7,11 +7,14 @@ use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::base::{BufferPool, Micros, Now, Peer};
 use pilb::engine::{
-    AccessLog, AccessRecord, Again, App, Close, DialError, Drain, Effects, Flow, SessionId, Side, Turn, Uplink, Wish,
+    AccessLog, AccessRecord, Again, App, Chores, Close, DialError, Drain, Effects, Flow, SessionId, Side, Turn, Uplink,
+    Wish,
 };
-use pilb::proxy::{Proxy, Settings};
+use pilb::proxy::board::Board;
+use pilb::proxy::{self, Place, Proxy, Settings};
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// What a broken rule says.
 pub type Checked<T = ()> = Result<T, String>;
@@ -31,6 +34,8 @@ const GULP: usize = 13;
 pub struct Config {
     pub proxy: Settings,
     pub servers: usize,
+    /// So many of them, the last ones, are backups.
+    pub backups: usize,
     pub start: usize,
     pub buffer: usize,
     pub linger: Micros,
@@ -43,6 +48,7 @@ impl Default for Config {
         Config {
             proxy: Settings::default(),
             servers: 1,
+            backups: 0,
             start: 0,
             buffer: 16 * 1024,
             linger: 2 * SECOND,
@@ -193,6 +199,7 @@ pub struct World {
     second: VecDeque<usize>,
     drain: Drain,
     drain_ends: Option<Micros>,
+    attend_at: Micros,
     pub transcript: Transcript,
     pub mode: Mode,
     changes: u64,
@@ -200,9 +207,15 @@ pub struct World {
 
 impl World {
     pub fn new(config: &Config, mode: Mode) -> World {
-        let names = (0..config.servers).map(|i| format!("server-{i}:80")).collect();
+        let server = |i| {
+            let backup = i + config.backups >= config.servers;
+            proxy::servers::Server { name: format!("server-{i}:80"), weight: 1, backup }
+        };
+        let servers = (0..config.servers).map(server).collect();
+        let board = Arc::new(Board::new(config.servers));
+        let place = Place { number: config.start, probes: true, seed: 1 };
         World {
-            app: Proxy::new(config.proxy.clone(), names, config.start),
+            app: Proxy::one_of(config.proxy.clone(), servers, board, place),
             config: config.clone(),
             now: Now { mono: 0, unix: START },
             pool: BufferPool::new(HEADROOM + config.buffer, 8),
@@ -216,6 +229,7 @@ impl World {
             second: VecDeque::new(),
             drain: Drain::No,
             drain_ends: None,
+            attend_at: 0,
             transcript: Transcript::default(),
             mode,
             changes: 0,
@@ -331,7 +345,8 @@ impl World {
 
     fn next_wake(&self) -> Option<Micros> {
         let deadlines = (0..self.clients.len()).filter_map(|client| self.armed(client));
-        deadlines.chain(self.idle.iter().map(|idle| idle.until)).chain(self.drain_ends).min()
+        let attend = Some(self.attend_at).filter(|at| *at > self.now.mono);
+        deadlines.chain(self.idle.iter().map(|idle| idle.until)).chain(self.drain_ends).chain(attend).min()
     }
 
     pub fn drain(&mut self, drain: Drain) -> Checked {
@@ -407,6 +422,7 @@ impl World {
         let (mut changes, mut still) = (u64::MAX, 0);
         loop {
             self.mark_all();
+            self.attend();
             if self.first.is_empty() && self.second.is_empty() {
                 break;
             }
@@ -427,6 +443,17 @@ impl World {
             }
         }
         self.check()
+    }
+
+    /// The app's own affairs: here that is who waits in a queue.
+    fn attend(&mut self) {
+        let mut chores = Chores { now: self.now, drain: self.drain, ..Chores::default() };
+        self.attend_at = self.app.attend(&mut chores);
+        for session in chores.wake {
+            if self.clients[session.slot as usize].as_ref().is_some_and(|slot| slot.session.is_some()) {
+                self.queue(session.slot as usize, true);
+            }
+        }
     }
 
     fn mark_all(&mut self) {
@@ -605,7 +632,7 @@ impl World {
         let Some(session) = slot.session.as_mut() else { return Err("advance after close".to_owned()) };
         let mut turn = Turn {
             now: self.now,
-            session: SessionId::default(),
+            session: SessionId { slot: client as u32, generation: 0 },
             client: slot.link.side(),
             up: &mut slot.link.flow,
             down,

@@ -1,0 +1,98 @@
+//! What all workers are told about servers: how the last probe of each ended, by the worker that probes, and which of them are to get
+//! no requests, by the admin side.
+
+use crate::engine::ServerId;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+const DOWN: u32 = 1;
+const WELL: u32 = 2;
+const COUNT: u32 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Board {
+    /// Changes whenever anything else does. Workers read it per request, and nobody writes it more often than probes end and
+    /// administrators decide.
+    version: AtomicU32,
+    words: Box<[AtomicU32]>,
+    drained: Box<[AtomicBool]>,
+}
+
+/// How a server's last probe ended and what is thought of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notice {
+    pub down: bool,
+    pub well: bool,
+    /// A number for each probe; 0: there was none yet.
+    pub count: u32,
+}
+
+impl Board {
+    pub fn new(servers: usize) -> Board {
+        let words = (0..servers).map(|_| AtomicU32::new(0)).collect();
+        Board { version: AtomicU32::new(0), words, drained: (0..servers).map(|_| AtomicBool::new(false)).collect() }
+    }
+
+    /// Changes when there is something new to read.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub fn read(&self, server: ServerId) -> Notice {
+        let word = self.words.get(usize::from(server)).map_or(0, |word| word.load(Ordering::Relaxed));
+        Notice { down: word & DOWN != 0, well: word & WELL != 0, count: word / COUNT }
+    }
+
+    /// Is the server to get no requests?
+    pub fn is_drained(&self, server: ServerId) -> bool {
+        self.drained.get(usize::from(server)).is_some_and(|drained| drained.load(Ordering::Relaxed))
+    }
+
+    /// From now on the server is to get no requests, or gets some again.
+    pub fn drain(&self, server: ServerId, drained: bool) {
+        if let Some(word) = self.drained.get(usize::from(server)) {
+            word.store(drained, Ordering::Relaxed);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Tells of one more probe. There is one writer.
+    pub fn post(&self, server: ServerId, down: bool, well: bool) {
+        let Some(word) = self.words.get(usize::from(server)) else { return };
+        let count = (word.load(Ordering::Relaxed) / COUNT + 1) % (u32::MAX / COUNT);
+        let flags = if down { DOWN } else { 0 } | if well { WELL } else { 0 };
+        word.store((count.max(1) * COUNT) | flags, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_posted_can_be_read_and_shows_by_the_version() {
+        let board = Board::new(2);
+        let before = board.version();
+        assert_eq!(board.read(1), Notice::default());
+        board.post(1, true, false);
+        assert_ne!(board.version(), before);
+        assert_eq!(board.read(1), Notice { down: true, well: false, count: 1 });
+        board.post(1, false, true);
+        assert_eq!((board.read(1), board.read(0).count), (Notice { down: false, well: true, count: 2 }, 0));
+        assert_eq!(board.read(9), Notice::default());
+    }
+
+    #[test]
+    fn who_is_drained_shows_beside_the_probes() {
+        let board = Board::new(2);
+        board.post(1, false, true);
+        let before = board.version();
+        board.drain(1, true);
+        assert!(board.version() != before && board.is_drained(1) && !board.is_drained(0));
+        assert_eq!(board.read(1), Notice { down: false, well: true, count: 1 });
+        board.drain(1, false);
+        board.drain(9, true);
+        assert!(!board.is_drained(1) && !board.is_drained(9));
+    }
+}

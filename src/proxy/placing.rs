@@ -1,0 +1,139 @@
+//! Finds a server for an exchange: the first one, one after a wait in the queue, and another one after a failure.
+
+use crate::base::Micros;
+use crate::engine::CloseReason;
+use crate::engine::{ServerId, Turn, Uplink, Wish};
+use crate::http1::Fault;
+use crate::http1::request::RequestHead;
+use crate::proxy::Shop;
+use crate::proxy::choice::Asked;
+use crate::proxy::exchange::{Exchange, Stage};
+use crate::proxy::failure::Failure;
+use crate::proxy::servers::Without;
+use std::net::IpAddr;
+
+impl Exchange {
+    /// The server for a new request, or `None` if it is to wait for one.
+    pub(super) fn choose(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        client: Option<IpAddr>,
+        shop: &mut Shop,
+        now: Micros,
+    ) -> Result<Option<ServerId>, Failure> {
+        self.key = shop.servers.key_from().map_or(0, |from| from.key(head, client));
+        self.wanted = shop.sticky.as_ref().and_then(|sticky| sticky.find(head.fields.named("cookie")));
+        let asked = Asked { now, key: self.key, except: None };
+        let queued = !shop.servers.queue().is_empty();
+        let choice = if queued { Err(Without::Room) } else { shop.servers.pick(&asked, self.wanted) };
+        match choice {
+            Ok(server) => Ok(Some(server)),
+            Err(Without::Room) if shop.servers.queue().has_room() => Ok(None),
+            Err(Without::Room) => Err(Failure::new(CloseReason::QueueFull)),
+            Err(Without::Down) => Err(shop.no_upstream()),
+        }
+    }
+
+    /// Lays the new head in `shop.scratch` over the one of `len` bytes, and wishes for a connection to the server, or waits for one.
+    pub(super) fn set_out(&mut self, server: Option<ServerId>, len: usize, shop: &mut Shop, turn: &mut Turn<'_>) {
+        if turn.up.rewrite(len, &shop.scratch).is_err() {
+            turn.up.skip(len);
+            self.persist = false;
+            return self.fail(Failure::of_request(Fault::HeadTooLarge), shop, turn);
+        }
+        if self.method.is_idempotent() {
+            turn.up.hold();
+        }
+        match server {
+            Some(server) => self.dial(server, shop.settings.send_preface.is_some(), shop, turn),
+            None => {
+                self.stage = Stage::Queued;
+                shop.servers.queue().join(turn.session);
+                shop.ledger.touch();
+            }
+        }
+    }
+
+    /// The request waits for a server: is it its turn, and is there one?
+    pub(super) fn look_for_room(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        if !shop.servers.queue().is_first(turn.session) {
+            return;
+        }
+        let asked = Asked { now: turn.now.mono, key: self.key, except: None };
+        match shop.servers.pick(&asked, self.wanted) {
+            Ok(server) => self.dial(server, shop.settings.send_preface.is_some(), shop, turn),
+            Err(Without::Room) => {}
+            Err(Without::Down) => self.fail(shop.no_upstream(), shop, turn),
+        }
+    }
+
+    /// Wishes for a connection to `server`.
+    pub(super) fn dial(&mut self, server: ServerId, fresh: bool, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.let_go(shop);
+        shop.servers.begin(server);
+        shop.ledger.touch();
+        self.busy = true;
+        self.stage = Stage::Connecting;
+        self.server = server;
+        self.sticks = shop.sticky.is_some() && self.wanted != Some(server);
+        self.dialed = turn.now.mono;
+        self.progress = turn.now.mono;
+        self.record.server = Some(server);
+        self.record.attempts += 1;
+        turn.uplink = Uplink::None;
+        turn.effects.upstream = Wish::Dial { server, fresh };
+    }
+
+    /// The server has nothing more to do with it.
+    pub(super) fn let_go(&mut self, shop: &mut Shop) {
+        if std::mem::take(&mut self.busy) {
+            shop.servers.done(self.server);
+            shop.ledger.touch();
+        }
+    }
+
+    /// Wishes the connection to the server away; a dial that was only wished for in this very call was none.
+    pub(super) fn drop_upstream(&mut self, turn: &mut Turn<'_>) {
+        if let Wish::Dial { .. } = turn.effects.upstream {
+            self.record.attempts -= 1;
+            self.record.server = self.record.server.filter(|_| self.record.attempts > 0);
+        }
+        turn.effects.upstream = Wish::Drop;
+    }
+
+    /// Tries another server, or, where there is no other, a backup, or this one once more on a new connection. Not after a byte of an answer,
+    /// and only if nothing of the request was sent or all of it can be sent again (RFC 9110 §9.2.2): held are only idempotent ones.
+    pub(super) fn dial_again(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) -> bool {
+        let untouched = turn.up.given() == self.given_before;
+        let exhausted = self.record.attempts > shop.settings.retries.saturating_add(u8::from(self.stale));
+        if exhausted || self.record.first_byte != 0 || !(untouched || turn.up.held()) {
+            return false;
+        }
+        // This very request must not keep its server, if that has a limit, from being chosen again.
+        self.let_go(shop);
+        let reused = self.record.upstream_reused;
+        let asked = Asked { now: turn.now.mono, key: self.key, except: Some(self.server) };
+        // That an idle connection died says little of its server. Where a client belongs to a server, that one is asked once more.
+        let same = (reused && shop.has_affinity()).then_some(self.server);
+        let Ok(mut server) = shop.servers.pick(&asked, same) else { return false };
+        if !reused {
+            if server == self.server {
+                // None of the others is up, as far as this request can tell.
+                let Some(backup) = shop.servers.stand_in(server, turn.now.mono) else { return false };
+                server = backup;
+            }
+            // What a new connection dies of may be that servers have too much to do already.
+            if !shop.budget.may_retry(turn.now.mono) {
+                return false;
+            }
+        }
+        self.stale |= same == Some(server);
+        if turn.up.held() {
+            turn.up.rewind();
+        }
+        self.record.upstream_reused = false;
+        shop.ledger.retried(self.server);
+        self.dial(server, true, shop, turn);
+        true
+    }
+}

@@ -1,0 +1,383 @@
+//! The servers as one worker sees them: who may be chosen and with which weight, what each has in flight, and who waits for one.
+
+use crate::base::Micros;
+use crate::base::time::SECOND;
+use crate::engine::{Chores, Drain, News, Outcome, ServerId};
+use crate::proxy::Place;
+use crate::proxy::board::{Board, Notice};
+use crate::proxy::choice::{Asked, Choice, KeyFrom, Load, Method};
+use crate::proxy::health::{Change, Fault, Health, Rules, State, may_eject};
+use crate::proxy::idle::Idle;
+use crate::proxy::ledger::Standing;
+use crate::proxy::probe::{Check, Plan, Verdict};
+use crate::proxy::prober::Prober;
+use crate::proxy::queue::Queue;
+use std::sync::Arc;
+
+/// What is configured of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// As it is logged.
+    pub name: String,
+    /// How many requests it gets beside the others.
+    pub weight: u32,
+    /// It gets requests only while no other is up.
+    pub backup: bool,
+}
+
+/// How servers are chosen and judged.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub method: Method,
+    /// For [`Method::Hash`].
+    pub key: KeyFrom,
+    /// Requests that a server may have in flight from one worker; `u32::MAX`: any number.
+    pub most: u32,
+    /// Requests that may wait for a server, per worker.
+    pub queue: usize,
+    pub health: Rules,
+    pub probes: Plan,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let (health, probes) = (Rules::default(), Plan { check: Check::Off, ..Plan::default() });
+        Policy { method: Method::RoundRobin, key: KeyFrom::Address, most: u32::MAX, queue: 1024, health, probes }
+    }
+}
+
+/// Why there is no server for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// All are down.
+    Down,
+    /// All that are up have as much to do as they may.
+    Room,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Servers {
+    policy: Policy,
+    list: Vec<Server>,
+    loads: Vec<Load>,
+    health: Vec<Health>,
+    idle: Vec<Idle>,
+    choice: Choice,
+    /// All weights are equal and none is 0.
+    uniform: bool,
+    /// When weights change by time alone.
+    refresh_at: Micros,
+    board: Arc<Board>,
+    /// Of the board: what was read last.
+    version: u32,
+    notices: Vec<Notice>,
+    /// Who is to get no requests, of the board.
+    drained: Vec<bool>,
+    /// Weights were made anew since somebody asked.
+    changed: bool,
+    /// In the one worker that probes.
+    prober: Option<Prober>,
+    queue: Queue,
+}
+
+impl Servers {
+    /// As one worker sees them.
+    pub fn new(policy: Policy, list: Vec<Server>, board: Arc<Board>, place: Place) -> Servers {
+        let count = list.len();
+        let prober = if place.probes { Prober::new(&policy.probes, count, place.seed) } else { None };
+        let load = |server: &Server| Load::new(id(&server.name), 0);
+        let mut servers = Servers {
+            choice: Choice::new(policy.method, count, place.number, place.seed),
+            loads: list.iter().map(load).collect(),
+            health: (0..count).map(|_| Health::default()).collect(),
+            idle: (0..count).map(|_| Idle::default()).collect(),
+            uniform: false,
+            refresh_at: Micros::MAX,
+            board,
+            version: 0,
+            notices: vec![Notice::default(); count],
+            drained: vec![false; count],
+            changed: true,
+            prober,
+            queue: Queue::new(policy.queue),
+            policy,
+            list,
+        };
+        servers.refresh(0);
+        servers
+    }
+
+    pub fn name(&self, server: ServerId) -> &str {
+        self.list.get(usize::from(server)).map_or("", |server| &server.name)
+    }
+
+    /// Of the servers' names, in their order.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.loads.iter().map(|load| load.id)
+    }
+
+    pub fn key_from(&self) -> Option<&KeyFrom> {
+        (self.policy.method == Method::Hash).then_some(&self.policy.key)
+    }
+
+    // ---- choosing
+
+    /// A server for a request: `wanted` if that one may be chosen.
+    pub fn pick(&mut self, asked: &Asked, wanted: Option<ServerId>) -> Result<ServerId, Without> {
+        if self.version != self.board.version() {
+            self.read_board(asked.now);
+        }
+        let most = self.policy.most;
+        let may = |load: &Load| load.weight > 0 && load.in_flight < most;
+        if let Some(server) = wanted.filter(|server| self.loads.get(usize::from(*server)).is_some_and(may)) {
+            return Ok(server);
+        }
+        match self.choice.pick(&self.loads, self.uniform, most, asked) {
+            Some(server) => Ok(server),
+            None if self.loads.iter().any(|load| load.weight > 0) => Err(Without::Room),
+            None => Err(Without::Down),
+        }
+    }
+
+    /// A backup that may take a request which `failed` has just failed, while backups get none yet.
+    pub fn stand_in(&self, failed: ServerId, now: Micros) -> Option<ServerId> {
+        let free = |at: &usize| {
+            self.list[*at].backup
+                && *at != usize::from(failed)
+                && self.health[*at].state(now) == State::Up
+                && self.loads[*at].in_flight < self.policy.most
+        };
+        let least = (0..self.list.len()).filter(free).min_by_key(|at| self.loads[*at].in_flight)?;
+        Some(least as ServerId)
+    }
+
+    /// One more request is in flight.
+    pub fn begin(&mut self, server: ServerId) {
+        if let Some(load) = self.loads.get_mut(usize::from(server)) {
+            load.in_flight += 1;
+        }
+    }
+
+    /// One less.
+    pub fn done(&mut self, server: ServerId) {
+        if let Some(load) = self.loads.get_mut(usize::from(server)) {
+            debug_assert!(load.in_flight > 0, "a request ended twice");
+            load.in_flight -= 1;
+        }
+        self.queue.offer();
+    }
+
+    /// Requests in flight with all servers.
+    pub fn in_flight(&self) -> u64 {
+        self.loads.iter().map(|load| u64::from(load.in_flight)).sum()
+    }
+
+    // ---- waiting
+
+    pub fn queue(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    /// How many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    // ---- health
+
+    /// An exchange that wished for its connection at `began` got its whole answer, whose first byte came `within` so long.
+    pub fn succeeded(&mut self, server: ServerId, began: Micros, within: Micros, now: Micros) {
+        let index = usize::from(server);
+        if let Some(health) = self.health.get_mut(index) {
+            health.succeeded(began, now);
+        }
+        if self.policy.method == Method::TwoChoices
+            && let Some(load) = self.loads.get_mut(index)
+        {
+            load.observe(within, now);
+        }
+    }
+
+    /// An exchange that wished for its connection at `began` was failed by the server. True if that ejects it.
+    pub fn failed(&mut self, server: ServerId, fault: Fault, began: Micros, now: Micros) -> bool {
+        let index = usize::from(server);
+        // Backups count: they get its requests if there is nobody else.
+        let up = |health: &Health| health.share(now, &self.policy.health) > 0;
+        let others_up = self.health.iter().enumerate().filter(|(at, health)| *at != index && up(health)).count();
+        let Some(backup) = self.list.get(index).map(|server| server.backup) else { return false };
+        let alike = || self.health.iter().zip(&self.list).filter(|(_, server)| server.backup == backup);
+        let ejected = alike().filter(|(health, _)| matches!(health.state(now), State::Ejected { .. })).count();
+        let backups_up =
+            !backup && self.health.iter().zip(&self.list).any(|(health, server)| server.backup && up(health));
+        let may = may_eject(alike().count(), ejected, others_up, backups_up);
+        let Some(health) = self.health.get_mut(index) else { return false };
+        let Some(change) = health.failed(fault, began, now, &self.policy.health, may) else { return false };
+        self.announce(server, change, now);
+        self.refresh(now);
+        if let Some(prober) = &mut self.prober {
+            prober.hurry(server, now);
+        }
+        true
+    }
+
+    /// How long a connection may idle that has just served; zero: not at all.
+    pub fn idle_limit(&self, server: ServerId, setting: Micros, announced: Option<u64>, now: Micros) -> Micros {
+        self.idle.get(usize::from(server)).map_or(0, |idle| idle.limit(setting, announced, now))
+    }
+
+    /// When a server may be there for a request that found none, in seconds.
+    pub fn retry_after(&self) -> u64 {
+        let probes = &self.policy.probes;
+        if probes.kind().is_some() { (probes.interval / SECOND).max(1) } else { 1 }
+    }
+
+    // ---- for whoever looks on
+
+    /// Have weights been made anew since this was asked last?
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Requests in flight with the server, and how it stands.
+    pub fn standing(&self, server: ServerId, now: Micros) -> (u64, Standing) {
+        let index = usize::from(server);
+        let in_flight = self.loads.get(index).map_or(0, |load| u64::from(load.in_flight));
+        let Some(health) = self.health.get(index) else { return (in_flight, Standing::default()) };
+        let state = health.state(now);
+        let (down, ejected) = (state == State::Down, matches!(state, State::Ejected { .. }));
+        (in_flight, Standing { down, ejected, share: health.share(now, &self.policy.health) })
+    }
+
+    // ---- weights
+
+    /// Weights anew.
+    fn refresh(&mut self, now: Micros) {
+        self.changed = true;
+        let (rules, drained) = (&self.policy.health, &self.drained);
+        let up = |at: usize, health: &[Health]| !drained[at] && health[at].share(now, rules) > 0;
+        let count = self.list.len();
+        let any = |backup: bool| (0..count).any(|at| self.list[at].backup == backup && up(at, &self.health));
+        let mut first = any(false);
+        if !first && !any(true) {
+            // Better one that may fail than none.
+            let all = self.health.iter_mut().zip(&self.list).zip(drained);
+            for ((health, server), _) in all.filter(|(_, drained)| !**drained) {
+                first |= health.pardon(now).is_some() && !server.backup;
+            }
+        }
+        for (at, load) in self.loads.iter_mut().enumerate() {
+            let Server { weight, backup, .. } = self.list[at];
+            let chosen = if first { !backup } else { backup };
+            let share = if chosen && !drained[at] { self.health[at].share(now, rules) } else { 0 };
+            if share > 0 && load.weight == 0 {
+                load.forget();
+            }
+            load.weight = weight * share;
+        }
+        self.uniform = self.loads.iter().all(|load| load.weight == self.loads[0].weight && load.weight > 0);
+        self.refresh_at = self.health.iter().filter_map(|health| health.next(now, rules)).min().unwrap_or(Micros::MAX);
+        self.queue.offer();
+    }
+
+    /// What the probing worker has found, and who is to be left alone.
+    fn read_board(&mut self, now: Micros) {
+        self.version = self.board.version();
+        let kind = self.policy.probes.kind();
+        for at in 0..self.list.len() {
+            self.drained[at] = self.board.is_drained(at as ServerId);
+            let notice = self.board.read(at as ServerId);
+            if let Some(kind) = kind.filter(|_| notice != self.notices[at]) {
+                self.notices[at] = notice;
+                self.health[at].follow(notice.down, notice.well, kind, now);
+            }
+        }
+        self.refresh(now);
+    }
+
+    /// For the log. What probes find is told by the worker that probes.
+    fn announce(&self, server: ServerId, change: Change, now: Micros) {
+        let name = self.name(server);
+        match change {
+            Change::Ejected { until } => {
+                let span = (until - now) / SECOND;
+                log::warn!(
+                    "server {name} failed {} times in a row: it gets no requests for {span} s",
+                    self.policy.health.failures
+                );
+            }
+            Change::Up => log::info!("server {name} is up"),
+            Change::Down => log::warn!("server {name} is down"),
+        }
+    }
+
+    // ---- the worker's chores
+
+    /// Hears about idle connections, has probes made, and wakes who waits. Returns when it has something to do next.
+    pub fn attend(&mut self, chores: &mut Chores) -> Micros {
+        let now = chores.now.mono;
+        for news in &chores.news {
+            match news {
+                News::IdleClosed { server, idle } => {
+                    if let Some(known) = self.idle.get_mut(usize::from(*server)) {
+                        known.closed(*idle, now);
+                    }
+                }
+                News::Errand { server, outcome } => self.probed(*server, outcome, now),
+            }
+        }
+        if self.version != self.board.version() {
+            self.read_board(now);
+        }
+        if now >= self.refresh_at {
+            for at in 0..self.list.len() {
+                if let Some(change) = self.health[at].lapse(now) {
+                    self.announce(at as ServerId, change, now);
+                }
+            }
+            self.refresh(now);
+        }
+        self.queue.wake(&mut chores.wake);
+        let mut next = self.refresh_at;
+        if let Some(prober) = self.prober.as_mut().filter(|_| chores.drain == Drain::No) {
+            let list = &self.list;
+            prober.set_out(chores, |server| list.get(usize::from(server)).map_or("", |server| &server.name));
+            next = next.min(prober.next());
+        }
+        next
+    }
+
+    fn probed(&mut self, server: ServerId, outcome: &Outcome, now: Micros) {
+        let (Some(prober), Some(health)) = (&mut self.prober, self.health.get_mut(usize::from(server))) else { return };
+        let verdict = prober.judge(outcome);
+        let well = match verdict {
+            Verdict::Well => true,
+            Verdict::Bad(_) => false,
+            Verdict::Unknown => return prober.done(server, now, health.pace()),
+        };
+        let change = health.probed(well, prober.kind(), now, &self.policy.health);
+        prober.done(server, now, health.pace());
+        let down = health.state(now) == State::Down;
+        self.board.post(server, down, well);
+        match (change, verdict) {
+            (Some(Change::Down), Verdict::Bad(why)) => log::warn!("server {} is down: {why}", self.name(server)),
+            (Some(change), _) => self.announce(server, change, now),
+            (None, _) => {}
+        }
+        // What this worker posts it need not follow.
+        if let Some(notice) = self.notices.get_mut(usize::from(server)) {
+            *notice = self.board.read(server);
+        }
+        if change.is_some() {
+            self.refresh(now);
+        }
+    }
+}
+
+/// Tells a server from others wherever it stands in the configuration.
+fn id(name: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Servers that somebody has taken out, and what onlookers hear of.
+
+use super::super::*;
+use Without::Down;
+
+/// One worker with two servers and a backup. Two failures in a row eject.
+fn servers(board: &Arc<Board>) -> Servers {
+    let server = |name: &str, backup| Server { name: name.into(), weight: 1, backup };
+    let health = Rules { failures: 2, slow_start: 0, ..Rules::default() };
+    let place = Place { number: 0, probes: false, seed: 1 };
+    let list = vec![server("a", false), server("b", false), server("c", true)];
+    Servers::new(Policy { health, ..Policy::default() }, list, board.clone(), place)
+}
+
+/// Who gets the next four requests.
+fn four(servers: &mut Servers) -> Result<Vec<ServerId>, Without> {
+    (0..4).map(|_| servers.pick(&Asked { now: 5, key: 0, except: None }, Some(1))).collect()
+}
+
+fn turns(servers: &mut Servers) -> Result<Vec<ServerId>, Without> {
+    (0..4).map(|_| servers.pick(&Asked { now: 5, key: 0, except: None }, None)).collect()
+}
+
+#[test]
+fn who_is_drained_gets_nothing_and_backups_stand_in() {
+    let board = Arc::new(Board::new(3));
+    let mut servers = servers(&board);
+    assert_eq!(turns(&mut servers), Ok(vec![0, 1, 0, 1]));
+    board.drain(1, true);
+    assert_eq!((turns(&mut servers), four(&mut servers)), (Ok(vec![0; 4]), Ok(vec![0; 4])), "sticky or not");
+    board.drain(0, true);
+    assert_eq!(turns(&mut servers), Ok(vec![2; 4]));
+    board.drain(2, true);
+    assert_eq!(turns(&mut servers), Err(Down));
+    board.drain(1, false);
+    assert_eq!(four(&mut servers), Ok(vec![1; 4]));
+    board.drain(0, false);
+    let both = turns(&mut servers).unwrap();
+    assert!(both.contains(&0) && both.contains(&1) && !both.contains(&2), "{both:?}");
+}
+
+/// Better one that may fail than none, but not one that somebody works on.
+#[test]
+fn an_ejection_ends_when_all_others_are_drained_but_a_drain_does_not() {
+    let board = Arc::new(Board::new(3));
+    let mut servers = servers(&board);
+    let failed = [servers.failed(0, Fault::Answer, 1, 2), servers.failed(0, Fault::Answer, 1, 2)];
+    assert_eq!(failed, [false, true]);
+    assert_eq!((turns(&mut servers), servers.standing(0, 5).1.ejected), (Ok(vec![1; 4]), true));
+    board.drain(1, true);
+    assert_eq!(turns(&mut servers), Ok(vec![2; 4]), "the backup is up");
+    board.drain(2, true);
+    assert_eq!((turns(&mut servers), servers.standing(0, 5).1.ejected), (Ok(vec![0; 4]), false));
+    board.drain(0, true);
+    assert_eq!(turns(&mut servers), Err(Down));
+}
+
+#[test]
+fn who_looks_on_hears_of_changes_once() {
+    let board = Arc::new(Board::new(3));
+    let mut servers = servers(&board);
+    assert!(servers.take_changed() && !servers.take_changed());
+    servers.begin(1);
+    assert_eq!(servers.standing(1, 5), (1, Standing { share: 100, ..Standing::default() }));
+    board.drain(1, true);
+    assert!(!servers.take_changed());
+    assert!(turns(&mut servers).is_ok() && servers.take_changed());
+    assert_eq!(servers.standing(9, 5).0, 0);
+}
