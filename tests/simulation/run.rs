@@ -1,0 +1,203 @@
+//! Runs a world to its end, one turn after the other, and says which rule broke first.
+
+use super::io::{Sim, SimIo};
+use super::judge::{Judge, show};
+use super::net::Net;
+use super::random::Random;
+use super::taps::Broken;
+use super::weather::Weather;
+use super::world::{Place, Town};
+use pilb::base::Address;
+use pilb::base::time::SECOND;
+use pilb::engine::{AccessLog, AccessRecord, CloseReason};
+use pilb::net::{Command, Remote, Settings as NetSettings, Worker};
+use pilb::proxy::choice::Method;
+use pilb::proxy::probe::Check;
+use pilb::proxy::{Proxy, Settings};
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Limits and sizes of one world.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub weather: Weather,
+    /// Turns that it may take.
+    pub turns: u64,
+    pub servers: usize,
+    pub proxy: Settings,
+    pub net: NetSettings,
+}
+
+impl Setup {
+    pub fn calm() -> Setup {
+        Setup {
+            weather: Weather::calm(),
+            turns: 100_000,
+            servers: 2,
+            proxy: Settings { tunnel_idle: 90 * SECOND, ..Settings::default() },
+            net: NetSettings {
+                buffer: 16 * 1024,
+                max_sessions: 1000,
+                idle_per_server: 64,
+                drain: 30 * SECOND,
+                linger: 2 * SECOND,
+            },
+        }
+    }
+
+    fn of(random: &mut Random) -> Setup {
+        let mut setup = Setup { weather: Weather::of(random), ..Setup::calm() };
+        setup.servers = random.within(1, 3) as usize;
+        setup.net.buffer = *random.pick(&[512, 4096, 16 * 1024, 16 * 1024]);
+        setup.net.max_sessions = *random.pick(&[1000, 1000, 1000, 2]);
+        setup.net.idle_per_server = *random.pick(&[64, 64, 1, 0]);
+        setup.proxy.retry_percent = 100;
+        let policy = &mut setup.proxy.servers;
+        policy.method = *random.pick(&[Method::RoundRobin, Method::Least, Method::TwoChoices, Method::Hash]);
+        policy.most = *random.pick(&[u32::MAX, u32::MAX, u32::MAX, 1, 2]);
+        policy.queue = *random.pick(&[1024, 1024, 1]);
+        policy.health.failures = *random.pick(&[0, 0, 5, 1]);
+        policy.health.slow_start = *random.pick(&[0, 5 * SECOND]);
+        policy.probes.check = random.pick(&[Check::Off, Check::Off, Check::Tcp]).clone();
+        policy.probes.interval = *random.pick(&[SECOND / 5, 5 * SECOND]);
+        if setup.weather.window.1 <= 2000 {
+            // What takes hours is not to consist of probes.
+            policy.probes.interval = 5 * SECOND;
+        }
+        setup
+    }
+}
+
+/// How a world ended.
+pub struct End {
+    pub broken: Option<String>,
+    pub trace: Vec<String>,
+    pub turns: u64,
+    /// Status and end of each record.
+    pub ends: Vec<(u16, CloseReason)>,
+}
+
+struct Sink(Sender<AccessRecord>);
+
+impl AccessLog for Sink {
+    fn record(&mut self, record: &AccessRecord) {
+        let _ = self.0.send(record.clone());
+    }
+}
+
+type Sut = Worker<Proxy, SimIo<Place>>;
+
+/// A worker with a proxy in this world: the one place that knows how they are made.
+fn build(sim: &Rc<RefCell<Town>>, setup: &Setup) -> (Sut, Receiver<AccessRecord>, Remote) {
+    let names = (0..setup.servers).map(|server| format!("server-{server}")).collect();
+    let address = |server| Address::Tcp(SocketAddr::new(Ipv4Addr::new(10, 2, 0, 1).into(), server as u16));
+    let addresses = (0..setup.servers).map(address).collect();
+    let (sender, receiver) = channel();
+    let waker = sim.borrow().net.waker.clone();
+    let remote = Remote::new(move || waker.store(true, Ordering::SeqCst));
+    let app = Proxy::new(setup.proxy.clone(), names, 0);
+    let io = SimIo(sim.clone());
+    let worker = Worker::new(app, io, addresses, Box::new(Sink(sender)), remote.clone(), setup.net.clone());
+    (worker, receiver, remote)
+}
+
+/// The world of a seed.
+pub fn seed(seed: u64, trace: bool) -> End {
+    let mut random = Random::new(seed);
+    let setup = Setup::of(&mut random);
+    world(seed, &setup, trace, random, |place, net| place.populate(net))
+}
+
+/// A world as `fill` makes it.
+pub fn world(
+    seed: u64,
+    setup: &Setup,
+    trace: bool,
+    mut random: Random,
+    fill: impl FnOnce(&mut Place, &mut Net),
+) -> End {
+    let mut net = Net::new(random.split(), setup.weather.clone(), trace);
+    let mut place = Place::new(seed, random.split());
+    net.note(|| format!("{setup:?}"));
+    fill(&mut place, &mut net);
+    let sim = Rc::new(RefCell::new(Sim::new(net, place)));
+    let (worker, receiver, remote) = build(&sim, setup);
+    sim.borrow_mut().world.remote = Some(remote.clone());
+    let judge = Judge::new(setup.proxy.clone(), setup.servers, &setup.net);
+    let mut run = Run { sim, receiver, remote, judge, turns: 0, most_turns: setup.turns, ends: Vec::new() };
+    let result = run.play(worker);
+    let sim = run.sim.borrow();
+    let broken = sim.net.broken.clone().or(result.err().map(|(rule, what)| format!("{rule}: {what}")));
+    End { broken, trace: sim.net.trace.clone().unwrap_or_default(), turns: run.turns, ends: run.ends }
+}
+
+struct Run {
+    sim: Rc<RefCell<Town>>,
+    receiver: Receiver<AccessRecord>,
+    remote: Remote,
+    judge: Judge,
+    turns: u64,
+    most_turns: u64,
+    ends: Vec<(u16, CloseReason)>,
+}
+
+impl Run {
+    fn play(&mut self, mut worker: Sut) -> Result<(), Broken> {
+        let mut told = false;
+        while worker.step().map_err(|error| ("the loop goes on", error.to_string()))? {
+            self.after(&worker)?;
+            let asleep = {
+                let mut sim = self.sim.borrow_mut();
+                let census = worker.census();
+                // One that probes its servers never sleeps.
+                let probes = self.judge.settings.servers.probes.kind().is_some();
+                let alone = census.sessions + census.waiting + census.upstreams == 0
+                    && sim.net.backlog.is_empty()
+                    && sim.world.all_came();
+                std::mem::take(&mut sim.asleep) || (alone && probes && !told)
+            };
+            if asleep {
+                let census = worker.census();
+                if told || census.sessions + census.upstreams > 0 {
+                    return Err(("everything ends by its own events", format!("it waits for ever, with {census:?}")));
+                }
+                told = true;
+                self.remote.tell(Command::Drain);
+            }
+        }
+        self.after(&worker)?;
+        drop(worker);
+        let mut sim = self.sim.borrow_mut();
+        sim.settle();
+        self.judge.finish(&sim.net, &sim.world.book)
+    }
+
+    fn after(&mut self, worker: &Sut) -> Result<(), Broken> {
+        self.turns += 1;
+        let Sim { net, world, .. } = &mut *self.sim.borrow_mut();
+        for record in self.receiver.try_iter() {
+            net.note(|| format!("record {}", show(&record)));
+            self.ends.push((record.status, record.end));
+            self.judge.record(net, &mut world.book, &record)?;
+        }
+        let census = worker.census();
+        self.judge.count(net, &census)?;
+        let (in_flight, waiting) = worker.app().holds();
+        let owed = in_flight as usize <= census.upstreams && (census.sessions > 0 || (in_flight, waiting) == (0, 0));
+        if !owed {
+            return Err(("nothing leaks", format!("{in_flight} in flight, {waiting} waiting, with {census:?}")));
+        }
+        self.judge.look(net, &world.book, &census)?;
+        if self.turns > self.most_turns {
+            return Err(("everything ends", format!("not after {} turns", self.turns)));
+        }
+        match net.broken.is_some() {
+            // It is told from there.
+            true => Err(("", String::new())),
+            false => Ok(()),
+        }
+    }
+}
