@@ -12,18 +12,30 @@ mod server;
 #[path = "e2e/wire.rs"]
 mod wire;
 
+#[path = "e2e/admin.rs"]
+mod admin;
+#[path = "e2e/balancing.rs"]
+mod balancing;
 #[path = "e2e/bodies.rs"]
 mod bodies;
+#[path = "e2e/chain.rs"]
+mod chain;
 #[path = "e2e/crowd.rs"]
 mod crowd;
 #[path = "e2e/demo.rs"]
 mod demo;
+#[path = "e2e/drain.rs"]
+mod drain;
 #[path = "e2e/ending.rs"]
 mod ending;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/guard.rs"]
+mod guard;
+#[path = "e2e/health.rs"]
+mod health;
 #[path = "e2e/kept.rs"]
 mod kept;
 #[path = "e2e/limits.rs"]
@@ -38,5 +50,7 @@ mod places;
 mod relay;
 #[path = "e2e/start.rs"]
 mod start;
+#[path = "e2e/waiting.rs"]
+mod waiting;
 #[path = "e2e/workers.rs"]
 mod workers;

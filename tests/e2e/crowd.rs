@@ -118,3 +118,30 @@ fn the_memory_of_a_burst_is_given_back() {
     let enough = before + (most - before) / 3;
     eventually("the memory is given back", || (proxy.memory_kib() < enough).then_some(()));
 }
+
+#[test]
+fn who_is_stuck_in_a_head_costs_little_more_than_what_was_sent() {
+    const CLIENTS: usize = 800;
+    let server = Server::named("a");
+    let proxy = proxy(&[&server], &format!("--access-log off {PATIENT}"));
+    let all_served = || {
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+        assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
+        clients
+    };
+    // Connections that only idle are what these are measured beside, and what the allocator holds is warm.
+    let clients = all_served();
+    let idle = proxy.memory_kib();
+    drop(clients);
+    eventually("all are gone", || (proxy.open_files() < 30).then_some(()));
+    let mut clients = all_served();
+    for piece in ["GET / HTTP/1.1\r\nHo", "st: a\r\n"] {
+        clients.iter_mut().for_each(|client| client.send(piece));
+        // Whoever comes after them is served after them.
+        assert_eq!(proxy.client().get("/").status, 200);
+    }
+    let stuck = proxy.memory_kib();
+    assert!(stuck < idle + 2 * CLIENTS as u64, "{idle} KiB with idle ones, {stuck} with stuck ones");
+    clients.iter_mut().for_each(|client| client.send("\r\n"));
+    assert!(clients.iter_mut().all(|client| client.answer().status == 200));
+}

@@ -1,6 +1,6 @@
 //! Programs: started in a folder of their own, looked at from outside, and gone with the test that started them.
 
-use crate::server::Server;
+use crate::server::{Place, Server};
 use crate::wire::{Address, Wire};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, prlimit, setrlimit};
 use std::ffi::OsString;
@@ -121,6 +121,15 @@ impl Start {
         self
     }
 
+    /// A server with a weight.
+    pub fn weighing(self, server: &Server, weight: u32) -> Start {
+        self.arg("--upstream").arg(format!("{}={weight}", server.address))
+    }
+
+    pub fn at(self, places: &[&Place]) -> Start {
+        places.iter().fold(self, |start, place| start.arg("--upstream").arg(place.address.to_string()))
+    }
+
     pub fn to(self, servers: &[&Server]) -> Start {
         servers.iter().fold(self, |start, server| start.arg("--upstream").arg(server.address.to_string()))
     }
@@ -176,6 +185,10 @@ impl Start {
         }
         if self.told("--workers") == 0 {
             self = self.args("--workers 1");
+        }
+        // Most tests count the connections that a server gets.
+        if self.told("--upstream") > 0 && self.told("--health-check") == 0 {
+            self = self.args("--health-check off");
         }
         let expected = self.told("--listen");
         let mut program = self.spawn();
@@ -241,6 +254,15 @@ impl Program {
         Wire::to(self.address())
     }
 
+    /// Where its admin side is.
+    pub fn admin(&self) -> Address {
+        let told = self.stderr.wait(|lines, _| {
+            let line = lines.iter().find_map(|line| line.split_once("admin on "))?.1.trim();
+            Some(Address::parse(line.strip_prefix("http://").unwrap_or(line)))
+        });
+        told.unwrap_or_else(|| panic!("it has no admin side: {:?}", self.stderr.all()))
+    }
+
     pub fn port(&self) -> u16 {
         match self.address() {
             Address::Tcp(address) => address.port(),
@@ -260,6 +282,22 @@ impl Program {
     pub fn stdout<T>(&self, mut enough: impl FnMut(&[String]) -> Option<T>) -> T {
         let found = self.stdout.wait(|lines, _| enough(lines));
         found.unwrap_or_else(|| panic!("not on standard output: {:#?}", self.stdout.all()))
+    }
+
+    /// Waits until standard error is as wanted.
+    pub fn stderr<T>(&self, mut enough: impl FnMut(&[String]) -> Option<T>) -> T {
+        let found = self.stderr.wait(|lines, _| enough(lines));
+        found.unwrap_or_else(|| panic!("not on standard error: {:#?}", self.stderr.all()))
+    }
+
+    /// Waits until it has said this so many times on standard error.
+    pub fn says(&self, what: &str, times: usize) {
+        self.stderr(|lines| (lines.iter().filter(|line| line.contains(what)).count() >= times).then_some(()));
+    }
+
+    /// A new connection from this address of ours, such as 127.0.0.7.
+    pub fn client_from(&self, ip: &str) -> Wire {
+        Wire::from(ip, self.address())
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -326,6 +364,19 @@ impl Program {
         let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
         // /proc counts in hundredths of a second on every Linux.
         Duration::from_millis(10 * ticks)
+    }
+
+    /// How often its workers have waited for something so far.
+    pub fn waits(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let waits = |task: std::io::Result<fs::DirEntry>| {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let is_worker =
+                status.lines().any(|line| line.starts_with("Name:\tpilb-0") || line.starts_with("Name:\tpilb-1"));
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            is_worker.then(|| line.trim().parse::<u64>().unwrap())
+        };
+        tasks.filter_map(waits).sum()
     }
 
     pub fn open_files(&self) -> usize {

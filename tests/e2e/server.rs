@@ -2,7 +2,7 @@
 
 use crate::wire::{Address, End, Fields, Head, Socket, Wire, request_framing};
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -236,5 +236,32 @@ impl Drop for Server {
         }
         let faults = self.seen.faults.lock().unwrap();
         assert!(faults.is_empty() || thread::panicking(), "the proxy sent what is not HTTP: {faults:#?}");
+    }
+}
+
+/// A port of our own, at which a server may come and go: between two servers it refuses everybody, and nobody else gets it.
+pub struct Place {
+    pub address: Address,
+    #[expect(dead_code, reason = "bound, but not listening, it keeps the port")]
+    kept: socket2::Socket,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let kept = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        // Both have to say so, or the server cannot be bound to the same port.
+        kept.set_reuse_address(true).unwrap();
+        kept.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = Address::Tcp(kept.local_addr().unwrap().as_socket().unwrap());
+        Place { address, kept }
+    }
+
+    /// A server that says its name.
+    pub fn named(&self, name: &'static str) -> Server {
+        self.serve(move |visit| visit.reply("200 OK", name))
+    }
+
+    pub fn serve(&self, handle: impl Fn(&mut Visit<'_>) -> Then + Send + Sync + 'static) -> Server {
+        Server::at(&self.address.to_string(), handle).unwrap()
     }
 }

@@ -236,6 +236,19 @@ impl Wire {
         Wire::new(address.connect().unwrap_or_else(|error| panic!("cannot connect to {address}: {error}")))
     }
 
+    /// A connection that comes from this address of ours.
+    pub fn from(ip: &str, to: &Address) -> Wire {
+        let Address::Tcp(to) = to else { panic!("{to} is no IP address") };
+        let socket = socket2::Socket::new(socket2::Domain::for_address(*to), socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&(*to).into()).unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"));
+        let stream: TcpStream = socket.into();
+        stream.set_nodelay(true).unwrap();
+        let socket = Socket::Tcp(stream);
+        socket.wait_at_most(PATIENCE);
+        Wire::new(socket)
+    }
+
     /// Reads more. False at the end of the stream.
     fn more(&mut self) -> Result<bool, End> {
         let held = self.ahead.len();
