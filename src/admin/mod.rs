@@ -1,6 +1,6 @@
 //! L3: the admin side as a pure application: says over HTTP how the proxy is doing, and takes servers out of service and back.
 //!
-//! [`session`] reads requests, [`desk`] answers them with what a [`Source`] knows, [`metrics`] and [`page`] write it down. It knows
+//! `session` reads requests, `desk` answers them with what a [`Source`] knows, `metrics` and `page` write it down. It knows
 //! neither the proxy nor its threads. Nobody is asked who they are: whoever reaches its address may do all of this.
 
 mod desk;

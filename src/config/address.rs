@@ -12,7 +12,7 @@ pub struct UpstreamSpec {
     /// As it was written.
     pub written: String,
     pub place: Place,
-    /// How much it gets beside the others, 1 to [`MAX_WEIGHT`].
+    /// How much it gets beside the others, 1 to 256.
     pub weight: u16,
     /// It is used while no other server is up.
     pub backup: bool,
