@@ -76,7 +76,7 @@ enum Method {
 #[command(next_help_heading = "Health")]
 pub struct HealthOptions {
     /// How servers are checked: off, tcp or a path to GET
-    #[arg(long, value_name = "off|tcp|/PATH", default_value = "tcp", value_parser = Method::parse)]
+    #[arg(long, value_name = "off|tcp|/PATH", default_value = "off", value_parser = Method::parse)]
     health_check: Method,
 
     /// What a healthy one answers [default: 200-399]
@@ -146,7 +146,9 @@ impl HealthOptions {
                 return Err("--health-status needs a page to ask for: add --health-check /path, or leave it out".into());
             }
             (Method::Off, Some((option, _))) => {
-                return Err(format!("{option} is given, but --health-check is off: leave one of them out"));
+                return Err(format!(
+                    "{option} is given, but no check: add --health-check tcp or a path, or leave it out"
+                ));
             }
             (Method::Off, None) => return Ok(None),
             (Method::Tcp, _) => Probe::Tcp,

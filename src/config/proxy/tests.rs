@@ -79,7 +79,8 @@ fn defaults_of_what_guards_and_balances() {
     assert_eq!(config.balancing, balancing);
     let check = Check { probe: Probe::Tcp, interval: 5 * SECOND, timeout: 2 * SECOND, rise: 2, fall: 3 };
     let eject = Eject { after: 5, time: 10 * SECOND };
-    assert_eq!(config.health, Health { check: Some(check), eject: Some(eject), retry_budget: 20 });
+    assert_eq!(config.health, Health { check: None, eject: Some(eject), retry_budget: 20 });
+    assert_eq!(demo("--health-check tcp").health.check, Some(check));
     let nobody = Networks::default;
     let guard = Guard {
         min_rate: Some(100),
@@ -96,9 +97,11 @@ fn defaults_of_what_guards_and_balances() {
 
 #[test]
 fn the_help_tells_the_defaults_that_depend_on_other_options() {
-    let said = "--health-interval 5s --health-timeout 2s --health-rise 2 --health-fall 3 --eject-time 10s \
-                --retry-budget 20 --access-log-format pilb";
+    let said = "--eject-time 10s --retry-budget 20 --access-log-format pilb --health-check off";
     assert_eq!(demo(said), demo(""));
+    let check = "--health-check tcp";
+    let told = "--health-interval 5s --health-timeout 2s --health-rise 2 --health-fall 3";
+    assert_eq!(demo(&format!("{check} {told}")), demo(check));
     let page = "--health-check /up";
     assert_eq!(demo(&format!("{page} --health-status 200-399")), demo(page));
     let ceiling = "--server-connections 300";
@@ -216,7 +219,7 @@ fn what_is_off_is_not_there() {
     assert_eq!(demo("--eject-after 0").health.eject, None);
     assert_eq!(demo("--max-memory off").guard.max_memory, MaxMemory::Off);
     // A check is over before the next, without being told so.
-    let check = demo("--health-interval 500ms").health.check.unwrap();
+    let check = demo("--health-check tcp --health-interval 500ms").health.check.unwrap();
     assert_eq!((check.interval, check.timeout), (SECOND / 2, SECOND / 2));
 }
 
@@ -399,10 +402,10 @@ fn options_without_effect_are_refused() {
         ),
         (
             "--health-check off --health-rise 2",
-            "--health-rise is given, but --health-check is off: leave one of them out",
+            "--health-rise is given, but no check: add --health-check tcp or a path, or leave it out",
         ),
         (
-            "--health-interval 1s --health-timeout 1500ms",
+            "--health-check tcp --health-interval 1s --health-timeout 1500ms",
             "--health-timeout (1500ms) is more than --health-interval (1s), when the next check is due: \
              lower the one or raise the other",
         ),
