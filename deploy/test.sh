@@ -322,7 +322,7 @@ four_clients() {
 # The program of origin-3 dies under load, and is started again.
 killed_under_load() {
     local file=$work/killed zero=$EPOCHREALTIME clients
-    four_clients "$file" 4
+    four_clients "$file" 8
     sleep 1.5
     kill -KILL "${pid[origin-3]}"
     { wait "${pid[origin-3]}" || true; } 2> /dev/null # bash would report it
