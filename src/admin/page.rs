@@ -1,6 +1,7 @@
 //! The status page for people, and the servers as JSON for programs.
 
 use crate::admin::{ServerView, Snapshot};
+use crate::base::json::quote;
 use std::fmt::Write;
 
 // Writing to a String cannot fail: what `write!` says about it is dropped.
@@ -57,9 +58,9 @@ pub(super) fn servers(snapshot: &Snapshot) -> String {
 pub(super) fn server(out: &mut String, view: &ServerView) {
     let ServerView { name, address, weight, backup, state, share, probe, totals } = view;
     out.push_str("{\"name\":");
-    quoted(out, name);
+    quote(out, name);
     out.push_str(",\"address\":");
-    quoted(out, address);
+    quote(out, address);
     let probe = match probe {
         None => "null",
         Some(true) => "\"well\"",
@@ -75,17 +76,4 @@ pub(super) fn server(out: &mut String, view: &ServerView) {
         totals.failures,
         totals.ejections
     );
-}
-
-/// A JSON string (RFC 8259 §7).
-fn quoted(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }

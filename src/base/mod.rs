@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod buffers;
 pub mod content;
 pub mod date;
+pub mod json;
 pub mod peer;
 pub mod time;
 

@@ -84,8 +84,8 @@ impl<A: App, I: Io> Worker<A, I> {
             return false;
         }
         let idle = |slot: &Slot<A, I>| {
-            let (up, attached) = (&slot.client.lane.flow, !matches!(slot.uplink, Attached::None));
-            !attached && !slot.lingers && up.taken() > 0 && up.is_empty() && slot.reply.flow.is_empty()
+            let (up, alone) = (&slot.client.lane.flow, matches!(slot.uplink, Attached::None));
+            alone && !slot.lingers && up.taken() > 0 && up.is_empty() && slot.reply.flow.is_empty()
         };
         let slots: Vec<u32> =
             self.sessions.iter().filter(|(_, slot)| idle(slot)).map(|(slot, _)| slot as u32).collect();

@@ -7,6 +7,7 @@
 //! (Writing to a String cannot fail, so what `write!` returns is dropped.)
 
 use crate::base::date::http_date;
+use crate::base::json::quoted;
 use crate::http1::Fields;
 use crate::http1::field::{tokens, trim};
 use crate::origin::coding::{MOST_ELEMENTS, weight};
@@ -209,21 +210,6 @@ fn escaped(text: &str) -> String {
             _ => out.push(c),
         }
     }
-    out
-}
-
-/// A JSON string (RFC 8259 §7).
-pub fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => drop(write!(out, "\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
     out
 }
 

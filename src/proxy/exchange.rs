@@ -62,8 +62,6 @@ pub struct Exchange {
     pub(super) busy: bool,
     /// For consistent hashing.
     pub(super) key: u64,
-    /// The client is to be told by a cookie which server answered.
-    pub(super) sticks: bool,
     /// The server that the client's cookie names.
     pub(super) wanted: Option<ServerId>,
     /// The first try went to an idle connection that had died, and the second to the same server.
@@ -102,7 +100,6 @@ impl Exchange {
             server: 0,
             busy: false,
             key: 0,
-            sticks: false,
             wanted: None,
             stale: false,
             judged: 0,
@@ -126,7 +123,7 @@ impl Exchange {
         (self.scan, self.interim, self.chunks) = (HeadScan::default(), 0, Chunks::Keep);
         (self.reuse, self.rest, self.server) = (None, 0, 0);
         debug_assert!(!self.busy, "a server still counts it as in flight");
-        (self.key, self.sticks, self.wanted, self.stale) = (0, false, None, false);
+        (self.key, self.wanted, self.stale) = (0, None, false);
         (self.judged, self.dialed, self.progress) = (now, now, now);
         (self.watched, self.given_before) = ((Waits::Connect, 0), turn.up.given());
         self.finish_request = true;
@@ -207,11 +204,11 @@ impl Exchange {
     pub(super) fn note_progress(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) {
         let (waits, moved) = self.look(up, down);
         let (before, had) = self.watched;
-        let grace = if waits == Waits::ClientBody { settings.client_body } else { settings.client_write };
-        let least = Least { grace, rate: settings.min_rate };
         if (waits, moved) == self.watched {
             return;
         }
+        let grace = if waits == Waits::ClientBody { settings.client_body } else { settings.client_write };
+        let least = Least { grace, rate: settings.min_rate };
         if waits == before {
             self.pace.moved(moved - had, now.mono - self.progress, least);
         } else {

@@ -1,8 +1,7 @@
 //! Finds a server for an exchange: the first one, one after a wait in the queue, and another one after a failure.
 
 use crate::base::Micros;
-use crate::engine::CloseReason;
-use crate::engine::{ServerId, Turn, Uplink, Wish};
+use crate::engine::{CloseReason, ServerId, Turn, Uplink, Wish};
 use crate::http1::Fault;
 use crate::http1::request::RequestHead;
 use crate::proxy::Shop;
@@ -75,7 +74,6 @@ impl Exchange {
         self.busy = true;
         self.stage = Stage::Connecting;
         self.server = server;
-        self.sticks = shop.sticky.is_some() && self.wanted != Some(server);
         self.dialed = turn.now.mono;
         self.progress = turn.now.mono;
         self.record.server = Some(server);

@@ -261,9 +261,8 @@ impl Servers {
         let mut first = any(false);
         if !first && !any(true) {
             // Better one that may fail than none.
-            let all = self.health.iter_mut().zip(&self.list).zip(drained);
-            for ((health, server), _) in all.filter(|(_, drained)| !**drained) {
-                first |= health.pardon(now).is_some() && !server.backup;
+            for at in (0..count).filter(|at| !drained[*at]) {
+                first |= self.health[at].pardon(now).is_some() && !self.list[at].backup;
             }
         }
         for (at, load) in self.loads.iter_mut().enumerate() {

@@ -74,15 +74,19 @@ impl Session {
     }
 
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
+        self.step(shop, turn);
+        if turn.effects.close.is_some() {
+            shop.settings.gate.leave(&mut self.ticket);
+            shop.ledger.closed();
+        }
+    }
+
+    fn step(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         match &self.state {
             State::Preface { .. } => self.await_preface(shop, turn),
             State::Refused(failure) => self.fail(**failure, shop, turn),
             State::Idle | State::Leaving | State::Head(_) => self.await_head(shop, turn),
             State::Busy(_) => self.go_on(shop, turn),
-        }
-        if turn.effects.close.is_some() {
-            shop.settings.gate.leave(&mut self.ticket);
-            shop.ledger.closed();
         }
     }
 
@@ -127,7 +131,7 @@ impl Session {
                     Source::Local => self.peer,
                 };
                 self.come_from(peer, &shop.settings);
-                self.advance(shop, turn);
+                self.step(shop, turn);
             }
             // A probe connects and goes.
             Ok(None) if turn.up.raw().is_empty() => self.stay_idle(turn),
@@ -233,7 +237,7 @@ impl Session {
         // The deadline that may have passed was the head's; the exchange has its own.
         turn.expired = false;
         self.state = State::Busy(exchange);
-        self.advance(shop, turn);
+        self.go_on(shop, turn);
     }
 
     /// Whom the request comes from.

@@ -1,9 +1,10 @@
 //! `pilb-origin cache`: what a cache's directory holds, shown to people or programs, proven, or dropped.
 
+use crate::base::json::quoted;
 use crate::config::Exit;
 use crate::config::cache_command::{Action, CacheCommand, parse};
 use crate::origin::RelativePath;
-use crate::origin::listing::{human, quoted};
+use crate::origin::listing::human;
 use crate::origin::path::encoded;
 use crate::storage::cache::OpenError;
 use crate::storage::cache::inspect::{self, Entry, Filter, Stat, State, Verified};

@@ -47,6 +47,22 @@ fn tell(proxy: &Program, server: &Server, what: &str) -> Value {
 }
 
 #[test]
+fn clients_that_break_off_in_their_head_are_counted_once() {
+    let server = Server::named("a");
+    let proxy = start(&[&server], "");
+    let mut stays = proxy.client();
+    assert_eq!(stays.get("/").status, 200);
+    for _ in 0..3 {
+        proxy.client().send("GET / HT");
+    }
+    eventually("all three are over", || {
+        (metric(&proxy, "pilb_request_ends_total", "end=\"client-closed\"") == 3).then_some(())
+    });
+    assert_eq!(metric(&proxy, "pilb_client_connections", ""), 1);
+    assert_eq!(stays.get("/").status, 200);
+}
+
+#[test]
 fn the_numbers_of_all_workers_add_up() {
     let (one, two) = (Server::named("a"), Server::named("b"));
     let proxy = start(&[&one, &two], "--workers 2");

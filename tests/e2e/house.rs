@@ -186,10 +186,6 @@ impl Start {
         if self.told("--workers") == 0 {
             self = self.args("--workers 1");
         }
-        // Most tests count the connections that a server gets.
-        if self.told("--upstream") > 0 && self.told("--health-check") == 0 {
-            self = self.args("--health-check off");
-        }
         let expected = self.told("--listen");
         let mut program = self.spawn();
         let listening = program.stderr.wait(|lines, _| {
