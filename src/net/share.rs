@@ -8,7 +8,7 @@
 //! worker that drains sees by its own count whether a client is still on the way to it: none is lost.
 
 use crate::base::Peer;
-use crate::net::worker::Remote;
+use crate::net::Remote;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
