@@ -45,6 +45,7 @@ impl World {
         let [giver, taker] = worlds.map(|(sys, remote)| {
             let settings = NetSettings {
                 buffer: 16384,
+                buffers: usize::MAX,
                 max_sessions: 8,
                 idle_per_server: 0,
                 drain: 60_000_000,

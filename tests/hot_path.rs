@@ -38,8 +38,14 @@ impl World {
         let listener = listen(&anywhere, Options { backlog: 8, reuse_port: false }).unwrap();
         let Address::Tcp(address) = listener.address().unwrap() else { panic!("not TCP") };
         let io = Sys::new(vec![listener], Instant::now()).unwrap();
-        let settings =
-            NetSettings { buffer: 16384, max_sessions: 8, idle_per_server: 8, drain: 1_000_000, linger: 1_000_000 };
+        let settings = NetSettings {
+            buffer: 16384,
+            buffers: usize::MAX,
+            max_sessions: 8,
+            idle_per_server: 8,
+            drain: 1_000_000,
+            linger: 1_000_000,
+        };
         let app = Proxy::new(Settings::default(), vec!["server".into()], 0).publishing(Some(Arc::new(Block::new(1))));
         let servers = vec![Address::Tcp(server.local_addr().unwrap())];
         let worker = Worker::new(app, io, servers, Box::new(NoLog), Remote::new(|| {}), settings);

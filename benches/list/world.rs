@@ -176,8 +176,14 @@ impl World {
         };
         let names: Vec<String> = (1..4).map(|n| format!("10.0.0.{n}:80")).collect();
         let servers = (1..4).map(|n| Address::Tcp(([10, 0, 0, n], 80).into())).collect();
-        let settings =
-            NetSettings { buffer: 16384, max_sessions: 4096, idle_per_server: 64, drain: 1_000_000, linger: 1_000_000 };
+        let settings = NetSettings {
+            buffer: 16384,
+            buffers: usize::MAX,
+            max_sessions: 4096,
+            idle_per_server: 64,
+            drain: 1_000_000,
+            linger: 1_000_000,
+        };
         let (log, outlet) = ring(4096);
         let log: Box<dyn AccessLog + Send> = Box::new(log);
         let worker =

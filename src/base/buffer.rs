@@ -86,7 +86,7 @@ impl Buffer {
 
     /// The room for the next read; empty when the buffer is full.
     pub fn room(&mut self) -> &mut [u8] {
-        self.unfold();
+        debug_assert!(!self.is_folded());
         if self.content.is_some() {
             return &mut [];
         }
@@ -118,7 +118,7 @@ impl Buffer {
 
     /// Makes the buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
     pub fn widen(&mut self, bytes: usize) {
-        self.unfold();
+        debug_assert!(!self.is_folded());
         let len = HEADROOM + bytes;
         if self.bytes.len() < len {
             let mut wide = vec![0; len].into_boxed_slice();
@@ -147,15 +147,13 @@ impl Buffer {
         self.tail = len as u32;
     }
 
-    #[inline]
-    fn unfold(&mut self) {
-        if self.full > 0 {
-            self.unfold_now();
-        }
+    pub fn is_folded(&self) -> bool {
+        self.full > 0
     }
 
+    /// Makes room for more again.
     #[cold]
-    fn unfold_now(&mut self) {
+    pub fn unfold(&mut self) {
         let full = std::mem::take(&mut self.full) as usize;
         let mut wide = vec![0; full].into_boxed_slice();
         let from = HEADROOM.min(full - self.bytes.len());
@@ -202,8 +200,7 @@ impl Buffer {
     /// The next `n` unjudged bytes, a head, are sent as `with`, which may be longer. Everything before must have been sent.
     /// Fails if not even moving the rest makes room.
     pub fn rewrite(&mut self, n: usize, with: &[u8]) -> Result<(), NoRoom> {
-        debug_assert!(n <= self.raw().len() && self.drained() && !self.held);
-        self.unfold();
+        debug_assert!(n <= self.raw().len() && self.drained() && !self.held && !self.is_folded());
         let mut end = self.raw as usize + n;
         if end < with.len() {
             let shift = with.len() - end;

@@ -17,6 +17,10 @@ pub struct BufferPool {
     small: Shelf,
     /// Never more than it keeps are out.
     large: Shelf,
+    /// Bytes that folded buffers do without.
+    folded: usize,
+    /// With so many bytes out, buffers are short.
+    short: usize,
 }
 
 /// Buffers of one size.
@@ -39,7 +43,7 @@ const KEEP_LARGE: usize = 4;
 impl BufferPool {
     /// Hands out buffers of `size` bytes and keeps at most `keep` unused ones. A large buffer is no larger than these.
     pub fn new(size: usize, keep: usize) -> Self {
-        BufferPool { small: Shelf::new(size, keep), large: Shelf::new(size, 0) }
+        BufferPool { small: Shelf::new(size, keep), large: Shelf::new(size, 0), folded: 0, short: usize::MAX }
     }
 
     /// The same with large buffers of `size` bytes (more than the others have), of which at most `most` are out at once.
@@ -48,6 +52,36 @@ impl BufferPool {
             self.large = Shelf::new(size, most);
         }
         self
+    }
+
+    /// The same for one that has `bytes` for all its buffers. Nobody is refused a buffer: what has begun must be able to go on. But once
+    /// half of them are out, nothing should begin (see [`BufferPool::is_short`]), since what runs may need as much again. A quarter is
+    /// for large ones.
+    pub fn within(mut self, bytes: usize) -> Self {
+        self.short = bytes / 2;
+        self.large.keep = self.large.keep.min(bytes / 4 / self.large.size);
+        self
+    }
+
+    /// Is so much out that nothing should begin that would keep a buffer?
+    pub fn is_short(&self) -> bool {
+        let out = self.small.lent * self.small.size + self.large.lent * self.large.size;
+        out.saturating_sub(self.folded) >= self.short
+    }
+
+    /// Lets a buffer that may wait long for its next bytes take no more memory than those it has, if they are few.
+    pub fn fold(&mut self, buffer: &mut Buffer) {
+        let size = buffer.size();
+        buffer.fold();
+        self.folded += size - buffer.size();
+    }
+
+    /// Makes room for more in a folded buffer.
+    #[cold]
+    pub fn unfold(&mut self, buffer: &mut Buffer) {
+        let size = buffer.size();
+        buffer.unfold();
+        self.folded -= buffer.size() - size;
     }
 
     /// Bytes in a small buffer.
@@ -70,6 +104,7 @@ impl BufferPool {
 
     /// Takes a buffer back. One of another size (a widened one) is freed.
     pub fn give(&mut self, buffer: Box<Buffer>) {
+        self.folded -= buffer.unfolded_size() - buffer.size();
         let large = self.large.keep > 0 && buffer.unfolded_size() >= self.large.size;
         if large { self.large.give(buffer) } else { self.small.give(buffer) }
     }
@@ -188,6 +223,27 @@ mod tests {
         assert!(!pool.had_burst() && !pool.burst_is_over());
     }
 
+    #[test]
+    fn once_half_of_them_is_out_buffers_are_short_but_folded_ones_do_not_count() {
+        let mut pool = BufferPool::new(2048, 1).with_large(8192, 64).within(32 * 1024);
+        assert_eq!(pool.large.keep, 1);
+        let mut lent: Vec<_> = (0..8).map(|_| pool.take(Size::Small)).collect();
+        assert!(pool.is_short());
+        lent[0].room()[..3].copy_from_slice(b"GET");
+        lent[0].filled(3);
+        pool.fold(&mut lent[0]);
+        assert!(!pool.is_short());
+        pool.unfold(&mut lent[0]);
+        assert!(pool.is_short());
+        pool.fold(&mut lent[0]);
+        lent.drain(..4).for_each(|buffer| pool.give(buffer));
+        assert!(!pool.is_short());
+        lent.push(pool.take(Size::Large));
+        assert!(pool.is_short());
+        lent.drain(..).for_each(|buffer| pool.give(buffer));
+        assert_eq!((pool.lent(), pool.folded), (0, 0));
+    }
+
     /// Found by the simulation: it was taken for a small one, so that in the end no large ones were left to hand out.
     #[test]
     fn a_large_one_that_comes_back_folded_is_still_large() {
@@ -197,7 +253,7 @@ mod tests {
             assert_eq!(buffer.size(), 8192);
             buffer.room()[..3].copy_from_slice(b"GET");
             buffer.filled(3);
-            buffer.fold();
+            pool.fold(&mut buffer);
             pool.give(buffer);
             assert_eq!(pool.lent(), 0);
         }

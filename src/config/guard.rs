@@ -36,7 +36,7 @@ pub struct ClientRate {
 /// How much memory the process may take before it turns new clients away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxMemory {
-    /// 80 % of what the control group allows, if it has a limit.
+    /// 75 % of what the control group allows, if it has a limit.
     Auto,
     Off,
     /// Bytes.

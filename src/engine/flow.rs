@@ -30,6 +30,9 @@ impl Flow {
         if size == Size::Large && buffer.is_bare() {
             pool.enlarge(buffer);
         }
+        if buffer.is_folded() {
+            pool.unfold(buffer);
+        }
         buffer.room()
     }
 
@@ -92,10 +95,15 @@ impl Flow {
     }
 
     /// Keeps the memory of a few unjudged bytes only, if the flow has no others: for who may wait long for the next ones.
-    pub fn fold(&mut self) {
+    pub fn fold(&mut self, pool: &mut BufferPool) {
         if let Some(buffer) = &mut self.buffer {
-            buffer.fold();
+            pool.fold(buffer);
         }
+    }
+
+    /// Does it keep a whole buffer?
+    pub fn is_bulky(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| !buffer.is_folded())
     }
 
     // ---- judging, by the app
@@ -404,17 +412,18 @@ mod tests {
         for piece in [b"GET ", b"/ HT", b"TP/1"] {
             fill(&mut flow, &mut pool, piece);
             assert_eq!(size(&flow), Some(HEADROOM + 4096));
-            flow.fold();
-            flow.fold();
+            flow.fold(&mut pool);
+            flow.fold(&mut pool);
             assert!(flow.has_room());
             assert_eq!(size(&flow), Some(flow.raw().len()));
         }
         assert_eq!(flow.raw(), b"GET / HTTP/1");
-        // Its bytes are judged, sent and forgotten as those of any other.
+        // Once the rest is there, its bytes are judged, sent and forgotten as those of any other.
+        fill(&mut flow, &mut pool, b".1");
         flow.skip(4);
-        flow.rewrite(8, b"a head that is longer").unwrap();
+        flow.rewrite(10, b"a head that is longer").unwrap();
         assert_eq!((flow.ready(), flow.raw()), (&b"a head that is longer"[..], &b""[..]));
-        flow.fold();
+        flow.fold(&mut pool);
         assert_eq!(size(&flow), Some(HEADROOM + 4096), "what is to be sent stays where it is");
         flow.sent(21);
         flow.rest(&mut pool);
@@ -427,7 +436,7 @@ mod tests {
         for way in 0..3 {
             let mut flow = Flow::default();
             fill(&mut flow, &mut pool, b"abc");
-            flow.fold();
+            flow.fold(&mut pool);
             match way {
                 0 => {
                     flow.pass(3);

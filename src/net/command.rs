@@ -130,6 +130,7 @@ mod tests {
         let (giver, own) = (shares.next().unwrap(), shares.next());
         let settings = Settings {
             buffer: 4096,
+            buffers: usize::MAX,
             max_sessions: 9,
             idle_per_server: 0,
             drain: NEVER,

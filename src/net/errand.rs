@@ -212,7 +212,8 @@ mod tests {
         let (told, hear) = channel();
         let app = Asker { question, within, running: false, told };
         let servers = vec![Address::Tcp(server.local_addr().unwrap())];
-        let settings = Settings { buffer: 4096, max_sessions: 1, idle_per_server: 0, drain: 0, linger: 0 };
+        let settings =
+            Settings { buffer: 4096, buffers: usize::MAX, max_sessions: 1, idle_per_server: 0, drain: 0, linger: 0 };
         (Worker::new(app, sys, servers, Box::new(NoLog), Remote::new(|| {}), settings), hear)
     }
 

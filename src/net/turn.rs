@@ -420,7 +420,14 @@ mod tests {
         let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
-        let settings = Settings { buffer: 16 * 1024, max_sessions: 9, idle_per_server: 0, drain: NEVER, linger: 0 };
+        let settings = Settings {
+            buffer: 16 * 1024,
+            buffers: usize::MAX,
+            max_sessions: 9,
+            idle_per_server: 0,
+            drain: NEVER,
+            linger: 0,
+        };
         let remote = Remote::new(|| {});
         let mut worker = Worker::new(Gusher::default(), sys, Vec::new(), Box::new(NoLog), remote, settings);
         // Until the send buffer is full, also by how much the kernel lets it grow.

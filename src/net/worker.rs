@@ -36,6 +36,8 @@ const MOST_LARGE: usize = 64;
 pub struct Settings {
     /// Bytes that one direction of a session may hold.
     pub buffer: usize,
+    /// Bytes for the buffers of all sessions: when half of them are in use, requests are turned away.
+    pub buffers: usize,
     /// Client connections at once; more wait to be accepted.
     pub max_sessions: usize,
     /// Idle connections kept per server.
@@ -162,6 +164,7 @@ impl<A: App, I: Io> Worker<A, I> {
         let now = io.now();
         let ready = vec![false; io.listeners() as usize];
         let buffers = BufferPool::new(HEADROOM + settings.buffer, SPARE_BUFFERS).with_large(LARGE, MOST_LARGE);
+        let buffers = buffers.within(settings.buffers);
         Worker {
             app,
             idle: IdlePool::new(servers.len(), settings.idle_per_server),

@@ -308,7 +308,7 @@ impl<F> Session<F> {
             Side::Open => {
                 make_room(turn.up, shop.settings.request.head);
                 // The rest may never come.
-                turn.up.fold();
+                turn.up.fold(turn.pool);
             }
         }
         Ok(())

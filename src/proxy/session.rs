@@ -199,8 +199,11 @@ impl Session {
                     turn.up.widen(shop.settings.request.head);
                 }
                 // The rest may never come.
-                turn.up.fold();
-                return;
+                turn.up.fold(turn.pool);
+                if !(turn.up.is_bulky() && turn.pool.is_short()) {
+                    return;
+                }
+                CloseReason::MemoryLow
             }
         };
         self.fail(Failure::new(reason), shop, turn);
@@ -257,7 +260,11 @@ impl Session {
         let mut exchange = self.exchange(shop, turn);
         quote(&mut exchange.record, &head);
         exchange.take_head(&head, len);
-        match self.judge(&mut exchange, &head, shop, turn.now.mono) {
+        let verdict = match turn.pool.is_short() {
+            true => Err(Failure::new(CloseReason::MemoryLow)),
+            false => self.judge(&mut exchange, &head, shop, turn.now.mono),
+        };
+        match verdict {
             Ok(server) => exchange.set_out(server, len, shop, turn),
             Err(failure) => {
                 turn.up.skip(len);

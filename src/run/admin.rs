@@ -45,6 +45,7 @@ impl Door {
         let recruit = crew.single(vec![self.listener])?;
         let net = NetSettings {
             buffer: 16 * 1024,
+            buffers: usize::MAX,
             max_sessions: PLACES,
             idle_per_server: 0,
             drain: SECOND,

@@ -141,5 +141,12 @@ fn site_options() -> SiteOptions {
 }
 
 fn net_settings() -> Settings {
-    Settings { buffer: 16 * 1024, max_sessions: 1024, idle_per_server: 0, drain: 30 * SECOND, linger: 2 * SECOND }
+    Settings {
+        buffer: 16 * 1024,
+        buffers: usize::MAX,
+        max_sessions: 1024,
+        idle_per_server: 0,
+        drain: 30 * SECOND,
+        linger: 2 * SECOND,
+    }
 }

@@ -17,12 +17,14 @@ const LITTLE: f64 = 0.6;
 const AGAIN: f64 = 0.95;
 /// The part of a control group's limit that is the ceiling. The rest is for what nobody here can turn away: connections that wait to be
 /// accepted, and those that are being turned away.
-const AUTO: f64 = 0.8;
+const AUTO: f64 = 0.75;
 /// What a client may take until the next look: its socket in the system, and buffers.
 const CLIENT: i64 = 24 * 1024;
 /// What a connection takes that waits to be accepted, with a request; for those there is a part of all, but room for a few in any case.
 const WAITING: u64 = 8 * 1024;
 const WAITING_PART: u64 = 4;
+/// The part of the ceiling that buffers may take. Connections that are let in while nothing of it is in use can take it later.
+const BUFFERS_PART: u64 = 4;
 const LEAST_BACKLOG: usize = 16;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -60,6 +62,11 @@ impl Ceiling {
     pub(super) fn backlog(&self, wanted: usize, listeners: usize) -> usize {
         let most = (self.bytes / WAITING_PART / WAITING) as usize / listeners.max(1);
         wanted.min(most.max(LEAST_BACKLOG))
+    }
+
+    /// Bytes for the buffers of one of so many workers.
+    pub(super) fn buffers(&self, workers: usize) -> usize {
+        (self.bytes / BUFFERS_PART) as usize / workers.max(1)
     }
 }
 
@@ -177,6 +184,7 @@ mod tests {
         assert_eq!(ceiling(32 << 20).backlog(4096, 2), 512);
         assert_eq!(ceiling(8 << 30).backlog(4096, 2), 4096);
         assert_eq!(ceiling(0).backlog(4096, 2), 16);
+        assert_eq!(ceiling(32 << 20).buffers(2), 4 << 20);
     }
 
     #[test]

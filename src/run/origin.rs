@@ -158,6 +158,7 @@ fn files_at_hand(workers: usize) -> usize {
 fn net_settings(config: &OriginConfig, workers: usize) -> NetSettings {
     NetSettings {
         buffer: config.limits.buffer_size,
+        buffers: usize::MAX,
         max_sessions: sessions_per_worker(config.limits.max_connections, workers, 2, files_at_hand(workers) * workers),
         idle_per_server: 0,
         drain: config.timeouts.drain,

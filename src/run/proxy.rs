@@ -48,6 +48,7 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
     };
     let (log, sinks) = access_log::start(setup, workers).map_err(cannot_log)?;
     let settings = policy::settings(config, workers, &listening.addresses)?;
+    let net = net_settings(config, workers, ceiling.as_ref());
     if let Some(ceiling) = ceiling {
         memory::watch(ceiling, settings.gate.room.clone());
     }
@@ -56,7 +57,7 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
     let books = Books::new(&servers, board.clone(), blocks.clone());
     let team = crew.team(listening.by_worker)?;
     for (number, (recruit, sink)) in team.into_iter().zip(sinks).enumerate() {
-        let (settings, net) = (settings.clone(), net_settings(config, workers));
+        let (settings, net) = (settings.clone(), net.clone());
         let addresses = servers.iter().map(|server| server.address.clone()).collect();
         let (known, board) = (policy::servers(&servers), board.clone());
         let block = door.as_ref().map(|_| blocks[number].clone());
@@ -96,10 +97,11 @@ fn announce(config: &ProxyConfig, servers: &[Server], workers: usize) {
     log::info!("ready: {workers} worker(s), {method} {}; access log: {log}", list.join(", "));
 }
 
-fn net_settings(config: &ProxyConfig, workers: usize) -> NetSettings {
+fn net_settings(config: &ProxyConfig, workers: usize, ceiling: Option<&Ceiling>) -> NetSettings {
     let admin = config.admin.as_ref().map_or(0, |_| FILES);
     NetSettings {
         buffer: config.limits.client.buffer_size,
+        buffers: ceiling.map_or(usize::MAX, |ceiling| ceiling.buffers(workers)),
         max_sessions: sessions_per_worker(config.limits.client.max_connections, workers, 2, admin),
         idle_per_server: config.limits.max_idle,
         drain: config.timeouts.client.drain,

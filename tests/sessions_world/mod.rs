@@ -8,7 +8,7 @@
 //! ```text
 //! script: a-name                     # begins a script; comments are whole lines
 //! servers 3                          # default 1
-//! set client_head 5s                 # any of proxy::Settings; also buffer, linger, drain, idle_per_server, start, request_head, response_head
+//! set client_head 5s                 # any of proxy::Settings; also buffer, buffers, linger, drain, idle_per_server, start, request_head, response_head
 //!                                    # most, queue_length, eject_after; sticky NAME, client_rate per minute, trusted NETWORK, backups (the last ones)
 //! skip client-bytes, short-sends: why
 //! repeat 1..3                        # textual: $i is the count

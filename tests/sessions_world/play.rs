@@ -122,6 +122,7 @@ impl Play {
                 }
             }
             "buffer" => config.buffer = number(value)? as usize,
+            "buffers" => config.buffers = number(value)? as usize,
             "start" => config.start = number(value)? as usize,
             "linger" => config.linger = time(value)?,
             "drain" => config.drain = time(value)?,

@@ -30,6 +30,8 @@ pub struct Judge {
     pub drain: Micros,
     /// Places for clients.
     pub places: usize,
+    /// There may be too little memory for all requests.
+    pub short: bool,
     last_look: Micros,
     /// When somebody waited for a place last.
     waited: Micros,
@@ -41,8 +43,8 @@ fn check(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Resu
 
 impl Judge {
     pub fn new(settings: Settings, servers: usize, net: &pilb::net::Settings) -> Judge {
-        let (linger, drain, places) = (net.linger, net.drain, net.max_sessions);
-        Judge { settings, servers, linger, drain, places, last_look: 0, waited: 0 }
+        let (linger, drain, places, short) = (net.linger, net.drain, net.max_sessions, net.buffers < usize::MAX);
+        Judge { settings, servers, linger, drain, places, short, last_look: 0, waited: 0 }
     }
 
     /// By so much a deadline may be missed.
@@ -285,6 +287,9 @@ impl Judge {
                 let raced = story.pipelines
                     && (net.conns[*conn].late || is_cut_by_reset(story, exchange.index, &net.conns[*conn]));
                 let whole = given.filter(|given| given.end.is_some_and(|end| end > story.received));
+                // Nor where memory is too short to wait for the client.
+                let raced =
+                    raced || exchange.record.as_ref().is_some_and(|record| record.end == CloseReason::MemoryLow);
                 let patient = story.hasty && net.weather.window.0 > 1000 && net.weather.latency < 10_000;
                 if let Some(given) =
                     whole.filter(|_| story.blames.is_empty() && patient && !raced && book.stopped.is_none())
@@ -366,6 +371,7 @@ fn excused(net: &Net, book: &Book, exchange: &Exchange, record: &AccessRecord, j
         CloseReason::QueueTimeout => {
             judge.settings.servers.most < u32::MAX && record.total >= judge.settings.queue && book.stories.len() > 1
         }
+        CloseReason::MemoryLow => judge.short,
         CloseReason::UpstreamConnectTimeout => since(&book.hangs) || net.leapt.is_some(),
         CloseReason::UpstreamNoSocket => since(&book.no_sockets) || net.weather.descriptors < usize::MAX,
         CloseReason::UpstreamClosed

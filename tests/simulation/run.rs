@@ -8,6 +8,7 @@ use super::taps::Broken;
 use super::weather::Weather;
 use super::world::{Place, Town};
 use pilb::base::Address;
+use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::engine::{AccessLog, AccessRecord, CloseReason};
 use pilb::net::{Command, Remote, Settings as NetSettings, Worker};
@@ -40,6 +41,7 @@ impl Setup {
             proxy: Settings { tunnel_idle: 90 * SECOND, ..Settings::default() },
             net: NetSettings {
                 buffer: 16 * 1024,
+                buffers: usize::MAX,
                 max_sessions: 1000,
                 idle_per_server: 64,
                 drain: 30 * SECOND,
@@ -68,6 +70,14 @@ impl Setup {
             policy.probes.interval = 5 * SECOND;
         }
         setup
+    }
+
+    /// In some worlds there is memory for few buffers.
+    fn short(mut self, random: &mut Random) -> Setup {
+        if random.chance(80) {
+            self.net.buffers = (HEADROOM + self.net.buffer) * random.within(2, 10) as usize;
+        }
+        self
     }
 }
 
@@ -107,7 +117,7 @@ fn build(sim: &Rc<RefCell<Town>>, setup: &Setup) -> (Sut, Receiver<AccessRecord>
 /// The world of a seed.
 pub fn seed(seed: u64, trace: bool) -> End {
     let mut random = Random::new(seed);
-    let setup = Setup::of(&mut random);
+    let setup = Setup::of(&mut random).short(&mut Random::new(!seed));
     world(seed, &setup, trace, random, |place, net| place.populate(net))
 }
 
