@@ -84,24 +84,31 @@ fn open_files() -> usize {
     limit.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// How many clients each worker may have: as told, or so many that every one of them can have its server connection as well, and some
-/// of them a pipe.
-/// `others` more are open besides.
-fn sessions_per_worker(told: Option<usize>, workers: usize, sockets_each: usize, others: usize) -> usize {
-    let possible = clients_within(open_files(), sockets_each, others);
-    if let Some(told) = told.filter(|told| *told > possible) {
+/// How many clients each worker may have: so many that every one of them can have its server connection (or its file) as well, and some
+/// of them a pipe; or as told, which may be more, since most clients are idle. `others` more are open besides.
+fn sessions_per_worker(told: Option<usize>, workers: usize, others: usize) -> usize {
+    let safe = clients_within(open_files(), others);
+    let most = most_told(safe);
+    if let Some(told) = told.filter(|told| *told > most) {
         log::warn!(
-            "--max-connections {told} needs more open files than allowed: {possible} it is (raise the limit with ulimit -n)"
+            "--max-connections {told} needs more open files than allowed: {most} it is (raise the limit with ulimit -n)"
         );
+    } else if let Some(told) = told.filter(|told| *told > safe) {
+        log::info!("--max-connections {told}: with this limit of open files {safe} of them can be served at once");
     }
-    (told.unwrap_or(possible).min(possible) / workers).max(1)
+    (told.unwrap_or(safe).min(most) / workers).max(1)
+}
+
+/// Who is told to may go beyond the safe number of clients, if a third of the files is left for what these ask for.
+fn most_told(safe: usize) -> usize {
+    safe + safe / 2
 }
 
 /// So many clients have room within this limit of open files.
-fn clients_within(files: usize, sockets_each: usize, others: usize) -> usize {
+fn clients_within(files: usize, others: usize) -> usize {
     // Listeners, logs, what wakes the workers. Of a limit as low as 64 they get a part only: with all of it a single client would be left.
     const OTHERS: usize = 64;
-    let files_of_a_group = SESSIONS_PER_PIPE * sockets_each + 2;
+    let files_of_a_group = SESSIONS_PER_PIPE * 2 + 2;
     let left = files.saturating_sub(OTHERS.min(files / 4) + others);
     (left / files_of_a_group).saturating_mul(SESSIONS_PER_PIPE)
 }
@@ -128,17 +135,18 @@ mod tests {
 
     #[test]
     fn a_low_limit_of_open_files_leaves_room_for_more_than_one_client() {
-        assert_eq!(clients_within(64, 2, 0), 16);
+        assert_eq!(clients_within(64, 0), 16);
         // A server that keeps files at hand may have none left; a worker has one place at the least.
-        assert_eq!(clients_within(64, 2, 64), 0);
+        assert_eq!(clients_within(64, 64), 0);
     }
 
     #[test]
     fn all_clients_have_room_with_a_server_connection_each() {
         for files in [64, 100, 256, 1024, 20_000, 1 << 20] {
-            let clients = clients_within(files, 2, 0);
+            let clients = clients_within(files, 0);
             let others = files - clients * 2 - clients / SESSIONS_PER_PIPE * 2;
             assert!(others >= 16, "{files}: {others}");
+            assert!(files - most_told(clients) >= files / 4);
         }
     }
 }

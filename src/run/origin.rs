@@ -159,7 +159,7 @@ fn net_settings(config: &OriginConfig, workers: usize) -> NetSettings {
     NetSettings {
         buffer: config.limits.buffer_size,
         buffers: usize::MAX,
-        max_sessions: sessions_per_worker(config.limits.max_connections, workers, 2, files_at_hand(workers) * workers),
+        max_sessions: sessions_per_worker(config.limits.max_connections, workers, files_at_hand(workers) * workers),
         idle_per_server: 0,
         drain: config.timeouts.drain,
         linger: 2 * SECOND,

@@ -102,7 +102,7 @@ fn net_settings(config: &ProxyConfig, workers: usize, ceiling: Option<&Ceiling>)
     NetSettings {
         buffer: config.limits.client.buffer_size,
         buffers: ceiling.map_or(usize::MAX, |ceiling| ceiling.buffers(workers)),
-        max_sessions: sessions_per_worker(config.limits.client.max_connections, workers, 2, admin),
+        max_sessions: sessions_per_worker(config.limits.client.max_connections, workers, admin),
         idle_per_server: config.limits.max_idle,
         drain: config.timeouts.client.drain,
         linger: 2 * SECOND,
