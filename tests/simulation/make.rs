@@ -120,7 +120,8 @@ fn wrong(random: &mut Random, weather: &Weather, n: u64) -> Wrong {
         Wrong::Stall { after }
     } else if random.chance(weather.server_wrong) {
         match random.below(5) {
-            4 => Wrong::Endless(random.skewed(20_000)),
+            // Which takes for ever where a window has room for a few bytes.
+            4 if weather.window.1 > 100 => Wrong::Endless(random.skewed(20_000)),
             0 => Wrong::Garbage(1 + random.skewed(40_000)),
             1 => Wrong::Mutated(random.next()),
             2 => Wrong::Extra(1 + random.skewed(5000)),

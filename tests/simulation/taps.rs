@@ -146,7 +146,12 @@ impl ClientTap {
         let planned = match (plan.answer.shape, plan.answer.wrong) {
             _ if bare => Frame::Bare,
             (Shape::None, _) => Frame::Length(0),
-            (Shape::Length(n), Wrong::Short(more)) => Frame::Length(n + more),
+            // Its next try may be right; which one this is of, only its length tells.
+            (Shape::Length(n), Wrong::Short(more))
+                if exchange.attempts_answered <= plan.answer.wrong_times || frame == Frame::Length(n + more) =>
+            {
+                Frame::Length(n + more)
+            }
             (Shape::Length(n), _) => Frame::Length(n),
             (Shape::Chunked(_), _) if !plan.old => Frame::Chunked,
             (Shape::Chunked(_) | Shape::UntilClose(_), _) => Frame::UntilClose,
