@@ -69,6 +69,7 @@ impl Exchange {
                 Side::Ended => self.fail(Failure::new(CloseReason::UpstreamTruncated), shop, turn),
                 Side::Broken => self.fail(Failure::new(CloseReason::UpstreamReset), shop, turn),
             },
+            _ if !turn.down.drained() => turn.effects.again = Again::DownSent,
             Ok(_) => self.fail(Failure::of_response(Fault::HeadTooLarge), shop, turn),
             Err(fault) => self.fail(Failure::of_response(fault), shop, turn),
         }
