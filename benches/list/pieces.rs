@@ -292,7 +292,7 @@ fn pick(method: Choose, count: u64, uniform: bool) -> Box<dyn FnMut()> {
     let mut asked = Wanted { now: 1_000_000, key: 0, except: None };
     Box::new(move || {
         asked.key = asked.key.wrapping_add(0x2545_f491_4f6c_dd1d);
-        black_box(choice.pick(black_box(&loads), uniform, u32::MAX, &asked));
+        black_box(choice.pick(black_box(&loads), uniform, &asked));
     })
 }
 

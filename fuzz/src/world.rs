@@ -389,7 +389,7 @@ impl World {
                 }
                 false
             }
-            Wish::Dial { server, fresh } => {
+            Wish::Dial { server, fresh, .. } => {
                 self.take_upstream(false);
                 assert!(self.reply.is_empty(), "an answer is forgotten over another dial");
                 self.reply.clear();

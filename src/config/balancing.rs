@@ -2,8 +2,8 @@
 
 use crate::base::Micros;
 use crate::base::time::SECOND;
+use crate::config::Exit;
 use crate::config::values;
-use crate::config::{Exit, Workers};
 use crate::http1::field::is_token;
 use clap::{Args, ValueEnum};
 use std::fs::File;
@@ -150,7 +150,7 @@ pub struct BalancingOptions {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::timeout_or_none)]
     slow_start: Micros,
 
-    /// Requests at a time per server [default: any number]
+    /// Connections at a time per server, idle ones too [default: any number]
     #[arg(long, value_name = "N", value_parser = server_connections)]
     server_connections: Option<u32>,
 
@@ -165,8 +165,8 @@ pub struct BalancingOptions {
 
 impl BalancingOptions {
     /// What they come to. Options without effect are refused.
-    pub fn check(self, workers: Workers) -> Result<Balancing, String> {
-        let ceiling = self.ceiling(workers)?;
+    pub fn check(self) -> Result<Balancing, String> {
+        let ceiling = self.ceiling()?;
         let method = match (self.balance, self.hash_by) {
             (Method::Hash, key) => Balance::Hash(key.unwrap_or(HashBy::Address)),
             (_, Some(_)) => return Err("--hash-by needs --balance hash: add it, or leave --hash-by out".to_owned()),
@@ -186,7 +186,7 @@ impl BalancingOptions {
         Ok(Balancing { method, sticky, slow_start: self.slow_start, ceiling })
     }
 
-    fn ceiling(&self, workers: Workers) -> Result<Option<Ceiling>, String> {
+    fn ceiling(&self) -> Result<Option<Ceiling>, String> {
         let Some(requests) = self.server_connections else {
             let given = [("--queue", self.queue.is_some()), ("--queue-timeout", self.queue_timeout.is_some())];
             return match given.iter().find(|(_, given)| *given) {
@@ -199,17 +199,8 @@ impl BalancingOptions {
         if self.queue == Some(0) && self.queue_timeout.is_some() {
             return Err("--queue-timeout is given, but with --queue 0 no request waits: leave one of them out".into());
         }
-        match workers {
-            Workers::Count(workers) if (requests as usize) < workers => Err(format!(
-                "--server-connections {requests} leaves some of the {workers} workers without any: \
-                 raise it or lower --workers"
-            )),
-            _ => Ok(Some(Ceiling {
-                requests,
-                queue: self.queue.unwrap_or(QUEUE),
-                wait: self.queue_timeout.unwrap_or(QUEUE_TIMEOUT),
-            })),
-        }
+        let (queue, wait) = (self.queue.unwrap_or(QUEUE), self.queue_timeout.unwrap_or(QUEUE_TIMEOUT));
+        Ok(Some(Ceiling { requests, queue, wait }))
     }
 }
 

@@ -272,7 +272,7 @@ fn check(cli: Cli) -> Result<ProxyConfig, String> {
         verbosity: cli.messages.verbosity(),
         upstreams: servers(cli.demo, cli.upstream, cli.backup)?,
         chain: cli.chain.check(cli.forwarded)?,
-        balancing: cli.balancing.check(workers)?,
+        balancing: cli.balancing.check()?,
         guard: cli.guard.check(cli.limits.client.max_connections)?,
         access_log: cli.common.access_log,
         admin: cli.admin,

@@ -16,6 +16,8 @@ pub struct Chores {
     pub wake: Vec<SessionId>,
     /// What the app wants done. Filled by the app.
     pub errands: Vec<Errand>,
+    /// Servers to which an idle connection each is to be closed. Filled by the app.
+    pub release: Vec<ServerId>,
 }
 
 /// Something that concerns no session.
@@ -23,6 +25,8 @@ pub struct Chores {
 pub enum News {
     /// A server closed a connection that had been idle for so long.
     IdleClosed { server: ServerId, idle: Micros },
+    /// An idle connection to the server is no more, whoever closed it; or there was none where one was to be released.
+    IdleGone { server: ServerId },
     /// An errand is over.
     Errand { server: ServerId, outcome: Outcome },
 }

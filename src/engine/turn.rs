@@ -137,8 +137,9 @@ pub enum Wish {
     /// Nothing.
     #[default]
     Stay,
-    /// Get one to this server (dropping any present one): an idle one, or with `fresh` only a new one.
-    Dial { server: ServerId, fresh: bool },
+    /// Get one to this server (dropping any present one): an idle one, or with `fresh` only a new one. If connections to it are `limited`, a
+    /// new one takes the place of an idle one, if there is any.
+    Dial { server: ServerId, fresh: bool, limited: bool },
     /// It is clean: keep it for another exchange, at most `idle` long, but hand it out only after it has rested for `rest`.
     Park { idle: Micros, rest: Micros },
     /// Close it.

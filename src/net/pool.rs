@@ -42,6 +42,13 @@ impl IdlePool {
         Some(idle)
     }
 
+    /// Of the uplinks to this server, the one that idled the longest, rested or not.
+    pub fn longest(&mut self, server: ServerId) -> Option<Idle> {
+        let idle = self.servers.get_mut(usize::from(server))?.pop_front()?;
+        self.count -= 1;
+        Some(idle)
+    }
+
     /// Keeps an uplink. Returns the one that must close if that is one too many: the longest idle one.
     pub fn put(&mut self, server: ServerId, idle: Idle) -> Option<Idle> {
         let Some(list) = self.servers.get_mut(usize::from(server)) else { return Some(idle) };
@@ -127,6 +134,9 @@ mod tests {
         pool.put(0, resting);
         assert_eq!(pool.take(0, 49), Some(rested));
         assert_eq!(pool.take(0, 49), None);
+        assert_eq!(pool.longest(0), Some(resting));
+        assert_eq!(pool.longest(0), None);
+        pool.put(0, resting);
         assert_eq!(pool.take(0, 50), Some(resting));
         assert_eq!(pool.oldest(), None);
     }

@@ -10,6 +10,7 @@ use crate::net::pool::Idle;
 use crate::net::share::Place;
 use crate::net::timer::Entry;
 use crate::net::worker::{Attached, NEVER, Slot, Upstream, Worker, dial_error};
+use std::io;
 
 /// Calls of the app in one turn, before others get theirs.
 const MAX_CALLS: usize = 16;
@@ -134,10 +135,10 @@ impl<A: App, I: Io> Worker<A, I> {
                 self.park(slot, idle, rest);
                 false
             }
-            Wish::Dial { server, fresh } => {
+            Wish::Dial { server, fresh, limited } => {
                 self.detach(slot);
                 self.sessions[slot as usize].reply.clear(&mut self.stock);
-                self.dial(slot, server, fresh)
+                self.dial(slot, server, fresh, limited)
             }
         }
     }
@@ -166,27 +167,28 @@ impl<A: App, I: Io> Worker<A, I> {
         let Some(key) = self.take_upstream(slot) else { return };
         let upstream = &mut self.upstreams[key as usize];
         if idle == 0 || self.drain != Drain::No || !upstream.link.is_quiet(&mut self.io) {
-            self.upstreams.remove(key as usize);
-            return;
+            return self.drop_idle(key);
         }
         upstream.session = None;
         upstream.reused = true;
         let server = upstream.server;
         let now = self.now.mono;
-        if let Some(surplus) =
-            self.idle.put(server, Idle { slot: key, since: now, from: now + rest, until: now + idle })
-        {
-            self.upstreams.remove(surplus.slot as usize);
+        let idle = Idle { slot: key, since: now, from: now + rest, until: now + idle };
+        if let Some(surplus) = self.idle.put(server, idle) {
+            self.drop_idle(surplus.slot);
         }
     }
 
-    fn dial(&mut self, slot: u32, server: ServerId, fresh: bool) -> bool {
+    fn dial(&mut self, slot: u32, server: ServerId, fresh: bool, limited: bool) -> bool {
         while !fresh && let Some(idle) = self.idle.take(server, self.now.mono) {
             if idle.until > self.now.mono {
                 self.upstreams[idle.slot as usize].session = Some(slot);
                 self.sessions[slot as usize].uplink = Attached::To(idle.slot);
                 return true;
             }
+            self.drop_idle(idle.slot);
+        }
+        if limited && let Some(idle) = self.idle.longest(server) {
             self.upstreams.remove(idle.slot as usize);
         }
         let result = self.dial_new(slot, server);
@@ -195,15 +197,19 @@ impl<A: App, I: Io> Worker<A, I> {
         failed
     }
 
+    fn try_dialing(&mut self, server: ServerId) -> io::Result<I::Stream> {
+        let address = self.servers.get(usize::from(server)).ok_or(io::ErrorKind::NotFound)?;
+        self.io.dial(address)
+    }
+
     fn dial_new(&mut self, slot: u32, server: ServerId) -> Attached {
-        let Some(address) = self.servers.get(usize::from(server)) else { return Attached::Failed(DialError::Refused) };
-        let mut dialed = self.io.dial(address);
+        let mut dialed = self.try_dialing(server);
         if dialed.as_ref().is_err_and(|error| dial_error(error) == DialError::NoSocket)
             && let Some(idle) = self.idle.oldest()
         {
             // A socket that idles is worth less than one that is needed now.
-            self.upstreams.remove(idle.slot as usize);
-            dialed = self.io.dial(address);
+            self.drop_idle(idle.slot);
+            dialed = self.try_dialing(server);
         }
         let stream = match dialed {
             Ok(stream) => stream,

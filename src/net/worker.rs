@@ -255,7 +255,7 @@ impl<A: App, I: Io> Worker<A, I> {
     }
 
     fn may_wait(&self) -> Option<Micros> {
-        if !self.first.is_empty() || !self.second.is_empty() || self.accepts() {
+        if !self.first.is_empty() || !self.second.is_empty() || !self.chores.news.is_empty() || self.accepts() {
             return Some(0);
         }
         let mut until = self.wheel.next().unwrap_or(NEVER).min(self.drain_ends);
@@ -320,10 +320,18 @@ impl<A: App, I: Io> Worker<A, I> {
             let address = self.servers.get(usize::from(errand.server)).filter(|_| self.drain == Drain::No);
             self.errands.start(errand, address, generation, &mut self.io, &mut self.chores.news);
         }
-        if !self.chores.news.is_empty() {
-            // What failed at once is told with the next batch.
-            self.attend_at = 0;
+        while let Some(server) = self.chores.release.pop() {
+            match self.idle.longest(server) {
+                Some(idle) => self.drop_idle(idle.slot),
+                None => self.chores.news.push(News::IdleGone { server }),
+            }
         }
+    }
+
+    /// Closes a connection that the app takes for an idle one.
+    pub(super) fn drop_idle(&mut self, slot: u32) {
+        let Upstream { server, .. } = self.upstreams.remove(slot as usize);
+        self.chores.news.push(News::IdleGone { server });
     }
 
     fn mark_upstream(&mut self, slot: u32, event: &Event) {
@@ -337,7 +345,7 @@ impl<A: App, I: Io> Worker<A, I> {
                     let idle = self.now.mono.saturating_sub(idle.since);
                     News::IdleClosed { server, idle }
                 }));
-                self.upstreams.remove(slot as usize);
+                self.drop_idle(slot);
             }
             None => {}
             Some(session) => {
@@ -424,8 +432,8 @@ impl<A: App, I: Io> Worker<A, I> {
     }
 
     pub(super) fn drop_expired(&mut self) {
-        for idle in self.expired.drain(..) {
-            self.upstreams.remove(idle.slot as usize);
+        while let Some(idle) = self.expired.pop() {
+            self.drop_idle(idle.slot);
         }
     }
 

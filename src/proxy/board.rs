@@ -2,6 +2,9 @@
 //! no requests, by the admin side.
 
 use crate::engine::ServerId;
+use crate::proxy::seats::{Seats, Waker};
+use crate::proxy::servers::Policy;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const DOWN: u32 = 1;
@@ -16,6 +19,8 @@ pub struct Board {
     version: AtomicU32,
     words: Box<[AtomicU32]>,
     drained: Box<[AtomicBool]>,
+    /// If servers have a limit of requests.
+    seats: Option<Arc<Seats>>,
 }
 
 /// How a server's last probe ended and what is thought of the server.
@@ -30,7 +35,19 @@ pub struct Notice {
 impl Board {
     pub fn new(servers: usize) -> Board {
         let words = (0..servers).map(|_| AtomicU32::new(0)).collect();
-        Board { version: AtomicU32::new(0), words, drained: (0..servers).map(|_| AtomicBool::new(false)).collect() }
+        let drained = (0..servers).map(|_| AtomicBool::new(false)).collect();
+        Board { version: AtomicU32::new(0), words, drained, seats: None }
+    }
+
+    /// With the limit of requests per server that the policy may have, for as many workers as there are wakers.
+    pub fn limited(mut self, policy: &Policy, wakers: Vec<Waker>) -> Board {
+        let seats = |most| Arc::new(Seats::new(self.words.len(), most, policy.queue, wakers));
+        self.seats = policy.most.map(seats);
+        self
+    }
+
+    pub fn seats(&self) -> Option<Arc<Seats>> {
+        self.seats.clone()
     }
 
     /// Changes when there is something new to read.

@@ -165,8 +165,10 @@ impl Exchange {
         if queued && self.stage != Stage::Queued {
             shop.servers.queue().leave(turn.session);
         }
-        if let Wish::Park { .. } | Wish::Drop = turn.effects.upstream {
-            self.let_go(shop);
+        match turn.effects.upstream {
+            Wish::Park { .. } => self.let_go(true, shop),
+            Wish::Drop => self.let_go(false, shop),
+            Wish::Stay | Wish::Dial { .. } => {}
         }
         self.close_if_over(shop, turn);
     }

@@ -177,6 +177,7 @@ mod tests {
     use crate::base::{Now, Peer};
     use crate::proxy::Place;
     use crate::proxy::board::Board;
+    use crate::proxy::choice::Asked;
     use crate::proxy::servers::{Policy, Server};
 
     fn world() -> (Ledger, Arc<Block>, Servers) {
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn each_try_counts_for_the_server_that_had_it() {
         let (mut ledger, block, mut servers) = world();
-        servers.begin(1);
+        assert_eq!(servers.pick(&Asked::default(), Some(1)), Ok(1));
         ledger.failed(0, false);
         ledger.failed(0, true);
         ledger.retried(0);

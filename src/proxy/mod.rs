@@ -5,7 +5,7 @@
 //! `placing` finds a server for an exchange.
 //!
 //! [`servers`] knows the servers: [`choice`] says which one gets a request, [`health`] who is fit for one, [`prober`] asks them and
-//! [`board`] tells other workers, [`queue`] is for requests that find none free. [`limits`] says who may come in and how often.
+//! [`board`] tells other workers, [`seats`] counts what servers may have in flight, [`queue`] is for requests that find no seat. [`limits`] says who may come in and how often.
 //! [`ledger`] counts.
 
 pub mod answer;
@@ -24,6 +24,7 @@ pub mod prober;
 pub mod queue;
 pub mod relay;
 pub mod rewrite;
+pub mod seats;
 pub mod servers;
 pub mod session;
 
@@ -203,7 +204,7 @@ impl Proxy {
     pub fn new(settings: Settings, names: Vec<String>, start: usize) -> Self {
         let alike = |name| Server { name, weight: 1, backup: false };
         let servers: Vec<Server> = names.into_iter().map(alike).collect();
-        let board = Arc::new(Board::new(servers.len()));
+        let board = Arc::new(Board::new(servers.len()).limited(&settings.servers, vec![Box::new(|| {})]));
         Self::one_of(settings, servers, board, Place { number: start, probes: true, seed: 1 })
     }
 

@@ -36,6 +36,7 @@ impl Exchange {
     /// Lays the new head in `shop.scratch` over the one of `len` bytes, and wishes for a connection to the server, or waits for one.
     pub(super) fn set_out(&mut self, server: Option<ServerId>, len: usize, shop: &mut Shop, turn: &mut Turn<'_>) {
         if turn.up.rewrite(len, &shop.scratch).is_err() {
+            server.into_iter().for_each(|server| shop.servers.done(server, true));
             turn.up.skip(len);
             self.persist = false;
             return self.fail(Failure::of_request(Fault::HeadTooLarge), shop, turn);
@@ -61,15 +62,14 @@ impl Exchange {
         let asked = Asked { now: turn.now.mono, key: self.key, except: None };
         match shop.servers.pick(&asked, self.wanted) {
             Ok(server) => self.dial(server, shop.settings.send_preface.is_some(), shop, turn),
-            Err(Without::Room) => {}
+            Err(Without::Room) => shop.servers.queue().ask_others(),
             Err(Without::Down) => self.fail(shop.no_upstream(), shop, turn),
         }
     }
 
-    /// Wishes for a connection to `server`.
+    /// Wishes for a connection to `server`, with which the request is in flight already.
     pub(super) fn dial(&mut self, server: ServerId, fresh: bool, shop: &mut Shop, turn: &mut Turn<'_>) {
-        self.let_go(shop);
-        shop.servers.begin(server);
+        debug_assert!(!self.busy);
         shop.ledger.touch();
         self.busy = true;
         self.stage = Stage::Connecting;
@@ -79,13 +79,13 @@ impl Exchange {
         self.record.server = Some(server);
         self.record.attempts += 1;
         turn.uplink = Uplink::None;
-        turn.effects.upstream = Wish::Dial { server, fresh };
+        turn.effects.upstream = Wish::Dial { server, fresh, limited: shop.servers.has_limit() };
     }
 
-    /// The server has nothing more to do with it.
-    pub(super) fn let_go(&mut self, shop: &mut Shop) {
+    /// The server has nothing more to do with it. Is its connection kept?
+    pub(super) fn let_go(&mut self, kept: bool, shop: &mut Shop) {
         if std::mem::take(&mut self.busy) {
-            shop.servers.done(self.server);
+            shop.servers.done(self.server, kept);
             shop.ledger.touch();
         }
     }
@@ -108,23 +108,14 @@ impl Exchange {
             return false;
         }
         // This very request must not keep its server, if that has a limit, from being chosen again.
-        self.let_go(shop);
+        self.let_go(false, shop);
         let reused = self.record.upstream_reused;
         let asked = Asked { now: turn.now.mono, key: self.key, except: Some(self.server) };
         // That an idle connection died says little of its server. Where a client belongs to a server, that one is asked once more.
         let same = (reused && shop.has_affinity()).then_some(self.server);
-        let Ok(mut server) = shop.servers.pick(&asked, same) else { return false };
-        if !reused {
-            if server == self.server {
-                // None of the others is up, as far as this request can tell.
-                let Some(backup) = shop.servers.stand_in(server, turn.now.mono) else { return false };
-                server = backup;
-            }
-            // What a new connection dies of may be that servers have too much to do already.
-            if !shop.budget.may_retry(turn.now.mono) {
-                return false;
-            }
-        }
+        let Ok(picked) = shop.servers.pick(&asked, same) else { return false };
+        let server = if reused { Some(picked) } else { self.another(picked, shop, turn.now.mono) };
+        let Some(server) = server else { return false };
         self.stale |= same == Some(server);
         if turn.up.held() {
             turn.up.rewind();
@@ -133,5 +124,22 @@ impl Exchange {
         shop.ledger.retried(self.server);
         self.dial(server, true, shop, turn);
         true
+    }
+
+    /// For a request whose new connection has failed: the server that was picked, or a backup where that is the same one again, if one more try
+    /// is allowed.
+    fn another(&self, picked: ServerId, shop: &mut Shop, now: Micros) -> Option<ServerId> {
+        let mut server = picked;
+        if picked == self.server {
+            // None of the others is up, as far as this request can tell.
+            shop.servers.done(picked, true);
+            server = shop.servers.stand_in(picked, now)?;
+        }
+        // What a new connection dies of may be that servers have too much to do already.
+        let may = shop.budget.may_retry(now);
+        if !may {
+            shop.servers.done(server, true);
+        }
+        may.then_some(server)
     }
 }

@@ -31,9 +31,9 @@ pub struct Policy {
     pub method: Method,
     /// For [`Method::Hash`].
     pub key: KeyFrom,
-    /// Requests that a server may have in flight from one worker; `u32::MAX`: any number.
-    pub most: u32,
-    /// Requests that may wait for a server, per worker.
+    /// Requests that a server may have in flight, from all workers; `None`: any number.
+    pub most: Option<u32>,
+    /// Requests that may wait for a server, in all workers.
     pub queue: usize,
     pub health: Rules,
     pub probes: Plan,
@@ -42,7 +42,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         let (health, probes) = (Rules::default(), Plan { check: Check::Off, ..Plan::default() });
-        Policy { method: Method::RoundRobin, key: KeyFrom::Address, most: u32::MAX, queue: 1024, health, probes }
+        Policy { method: Method::RoundRobin, key: KeyFrom::Address, most: None, queue: 1024, health, probes }
     }
 }
 
@@ -87,6 +87,7 @@ impl Servers {
         let count = list.len();
         let prober = if place.probes { Prober::new(&policy.probes, count, place.seed) } else { None };
         let load = |server: &Server| Load::new(id(&server.name), 0);
+        let queue = Queue::new(board.seats(), count, place.number);
         let mut servers = Servers {
             choice: Choice::new(policy.method, count, place.number, place.seed),
             loads: list.iter().map(load).collect(),
@@ -100,7 +101,7 @@ impl Servers {
             drained: vec![false; count],
             changed: true,
             prober,
-            queue: Queue::new(policy.queue),
+            queue,
             policy,
             list,
         };
@@ -123,49 +124,59 @@ impl Servers {
 
     // ---- choosing
 
-    /// A server for a request: `wanted` if that one may be chosen.
+    /// A server for a request: `wanted` if that one may be chosen. The request is in flight with it from now on, until [`Servers::done`].
     pub fn pick(&mut self, asked: &Asked, wanted: Option<ServerId>) -> Result<ServerId, Without> {
         if self.version != self.board.version() {
             self.read_board(asked.now);
         }
-        let most = self.policy.most;
-        let may = |load: &Load| load.weight > 0 && load.in_flight < most;
-        if let Some(server) = wanted.filter(|server| self.loads.get(usize::from(*server)).is_some_and(may)) {
-            return Ok(server);
-        }
-        match self.choice.pick(&self.loads, self.uniform, most, asked) {
-            Some(server) => Ok(server),
-            None if self.loads.iter().any(|load| load.weight > 0) => Err(Without::Room),
-            None => Err(Without::Down),
+        self.look_for_seats();
+        let may = |load: &Load| load.weight > 0 && !load.full;
+        loop {
+            let wanted = wanted.filter(|server| self.loads.get(usize::from(*server)).is_some_and(may));
+            match wanted.or_else(|| self.choice.pick(&self.loads, self.uniform, asked)) {
+                // Unless another worker has just taken the last seat.
+                Some(server) if self.begin(server) => return Ok(server),
+                Some(_) => {}
+                None if self.loads.iter().any(|load| load.weight > 0) => return Err(Without::Room),
+                None => return Err(Without::Down),
+            }
         }
     }
 
     /// A backup that may take a request which `failed` has just failed, while backups get none yet.
-    pub fn stand_in(&self, failed: ServerId, now: Micros) -> Option<ServerId> {
+    pub fn stand_in(&mut self, failed: ServerId, now: Micros) -> Option<ServerId> {
+        self.look_for_seats();
         let free = |at: &usize| {
             self.list[*at].backup
                 && *at != usize::from(failed)
                 && self.health[*at].state(now) == State::Up
-                && self.loads[*at].in_flight < self.policy.most
+                && !self.loads[*at].full
         };
-        let least = (0..self.list.len()).filter(free).min_by_key(|at| self.loads[*at].in_flight)?;
-        Some(least as ServerId)
+        let least = (0..self.list.len()).filter(free).min_by_key(|at| self.loads[*at].in_flight)? as ServerId;
+        self.begin(least).then_some(least)
     }
 
-    /// One more request is in flight.
-    pub fn begin(&mut self, server: ServerId) {
-        if let Some(load) = self.loads.get_mut(usize::from(server)) {
-            load.in_flight += 1;
+    fn look_for_seats(&mut self) {
+        if self.queue.has_limit() {
+            self.loads.iter_mut().zip(0..).for_each(|(load, server)| load.full = self.queue.is_full(server));
         }
     }
 
-    /// One less.
-    pub fn done(&mut self, server: ServerId) {
+    /// One more request is in flight, if it may be.
+    fn begin(&mut self, server: ServerId) -> bool {
+        let Some(load) = self.loads.get_mut(usize::from(server)) else { return false };
+        load.full = !self.queue.take_seat(server);
+        load.in_flight += u32::from(!load.full);
+        !load.full
+    }
+
+    /// One less. Its connection is kept, or may be.
+    pub fn done(&mut self, server: ServerId, kept: bool) {
         if let Some(load) = self.loads.get_mut(usize::from(server)) {
             debug_assert!(load.in_flight > 0, "a request ended twice");
             load.in_flight -= 1;
         }
-        self.queue.offer();
+        self.queue.done(server, kept);
     }
 
     /// Requests in flight with all servers.
@@ -174,6 +185,11 @@ impl Servers {
     }
 
     // ---- waiting
+
+    /// May a server have so many connections only?
+    pub fn has_limit(&self) -> bool {
+        self.queue.has_limit()
+    }
 
     pub fn queue(&mut self) -> &mut Queue {
         &mut self.queue
@@ -323,6 +339,7 @@ impl Servers {
                     }
                 }
                 News::Errand { server, outcome } => self.probed(*server, outcome, now),
+                News::IdleGone { .. } => {}
             }
         }
         if self.version != self.board.version() {
@@ -336,7 +353,7 @@ impl Servers {
             }
             self.refresh(now);
         }
-        self.queue.wake(&mut chores.wake);
+        self.queue.attend(chores);
         let mut next = self.refresh_at;
         if let Some(prober) = self.prober.as_mut().filter(|_| chores.drain == Drain::No) {
             let list = &self.list;

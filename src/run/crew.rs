@@ -45,6 +45,14 @@ pub(super) struct Recruit {
     core: Option<Core>,
 }
 
+impl Recruit {
+    /// Wakes it, once it has been started.
+    pub(super) fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let remote = self.remote.clone();
+        move || remote.wake()
+    }
+}
+
 impl Crew {
     /// Takes over the signals that end or turn the log, before any thread that could get them otherwise.
     pub(super) fn new() -> Result<Crew, Exit> {

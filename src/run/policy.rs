@@ -31,8 +31,8 @@ pub(super) fn servers(servers: &[ConfigServer]) -> Vec<Server> {
     servers.iter().map(server).collect()
 }
 
-/// What each of `workers` workers goes by. `reached` is where clients reach this proxy.
-pub(super) fn settings(config: &ProxyConfig, workers: usize, reached: &[Address]) -> Result<Settings, Exit> {
+/// What each worker goes by. `reached` is where clients reach this proxy.
+pub(super) fn settings(config: &ProxyConfig, reached: &[Address]) -> Result<Settings, Exit> {
     let (times, limits, chain) = (&config.timeouts, &config.limits, &config.chain);
     Ok(Settings {
         client_head: times.client.head,
@@ -56,7 +56,7 @@ pub(super) fn settings(config: &ProxyConfig, workers: usize, reached: &[Address]
         },
         retries: config.retries,
         retry_percent: u32::from(config.health.retry_budget),
-        servers: policy(config, workers),
+        servers: policy(config),
         sticky: sticky(config)?,
         gate: gate(config)?,
         trusted: trusted(&chain.trusted),
@@ -78,7 +78,7 @@ fn version(send: SendProxy) -> Version {
     }
 }
 
-fn policy(config: &ProxyConfig, workers: usize) -> Policy {
+fn policy(config: &ProxyConfig) -> Policy {
     let balancing = &config.balancing;
     let (method, key) = match &balancing.method {
         Balance::RoundRobin => (Method::RoundRobin, KeyFrom::Address),
@@ -86,9 +86,8 @@ fn policy(config: &ProxyConfig, workers: usize) -> Policy {
         Balance::TwoChoices => (Method::TwoChoices, KeyFrom::Address),
         Balance::Hash(by) => (Method::Hash, key_from(by)),
     };
-    let each = |all: u32| (all as usize).div_ceil(workers);
-    let most = balancing.ceiling.map_or(u32::MAX, |ceiling| (ceiling.requests / workers as u32).max(1));
-    let queue = balancing.ceiling.map_or(0, |ceiling| each(ceiling.queue));
+    let most = balancing.ceiling.map(|ceiling| ceiling.requests);
+    let queue = balancing.ceiling.map_or(0, |ceiling| ceiling.queue as usize);
     let (check, eject) = (config.health.check.as_ref(), config.health.eject);
     let health = Rules {
         failures: eject.map_or(0, |eject| u32::from(eject.after)),

@@ -8,6 +8,7 @@ use crate::config::{Exit, LogTarget, Server, explain_log, refuse_loops, resolve}
 use crate::net::{Settings as NetSettings, Worker};
 use crate::proxy::board::Board;
 use crate::proxy::ledger::Block;
+use crate::proxy::seats::Waker;
 use crate::proxy::{Place, Proxy};
 use crate::run::admin::{Books, Door, FILES};
 use crate::run::crew::{Crew, Rank};
@@ -47,15 +48,17 @@ fn serve(config: &ProxyConfig) -> Result<(), Exit> {
         _ => Exit::cannot_start(format!("cannot write the access log to standard output: {error}")),
     };
     let (log, sinks) = access_log::start(setup, workers).map_err(cannot_log)?;
-    let settings = policy::settings(config, workers, &listening.addresses)?;
+    let settings = policy::settings(config, &listening.addresses)?;
     let net = net_settings(config, workers, ceiling.as_ref());
     if let Some(ceiling) = ceiling {
         memory::watch(ceiling, settings.gate.room.clone());
     }
-    let (board, seed) = (Arc::new(Board::new(servers.len())), u64::from_ne_bytes(policy::random()?));
+    let team = crew.team(listening.by_worker)?;
+    let wakers = team.iter().map(|recruit| Box::new(recruit.waker()) as Waker).collect();
+    let board = Arc::new(Board::new(servers.len()).limited(&settings.servers, wakers));
+    let seed = u64::from_ne_bytes(policy::random()?);
     let blocks: Vec<_> = (0..workers).map(|_| Arc::new(Block::new(servers.len()))).collect();
     let books = Books::new(&servers, board.clone(), blocks.clone());
-    let team = crew.team(listening.by_worker)?;
     for (number, (recruit, sink)) in team.into_iter().zip(sinks).enumerate() {
         let (settings, net) = (settings.clone(), net.clone());
         let addresses = servers.iter().map(|server| server.address.clone()).collect();

@@ -3,6 +3,8 @@
 use crate::house::{Program, Signal, Start, eventually, proxy};
 use crate::server::{Place, Server, Then};
 use crate::wire::{Framing, Wire, get, post};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -200,7 +202,38 @@ fn no_server_has_more_than_it_may_however_many_workers_there_are() {
     thread::scope(|scope| (0..20).for_each(|_| drop(scope.spawn(client))));
     assert_eq!(server.heads().len(), 20 * EACH);
     assert!(most.load(Ordering::SeqCst) <= 4, "{most:?} at a time");
-    assert!(server.connections() <= 4, "{} connections", server.connections());
+}
+
+/// A server that serves one connection until it ends, and only then the next one.
+fn one_at_a_time() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).is_ok_and(|n| n > 0) {
+                if line == "\r\n" {
+                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+                }
+                line.clear();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn an_idle_connection_of_one_worker_makes_room_for_a_request_of_another_one() {
+    let args = "--server-connections 1 --workers 2 --upstream-idle-timeout 1h --queue-timeout 5m -v";
+    let mut proxy = Start::proxy().arg("--upstream").arg(one_at_a_time()).args(args).run();
+    let mut clients: Vec<Wire> = (0..8).map(|_| proxy.client()).collect();
+    for _ in 0..5 {
+        assert!(clients.iter_mut().all(|client| client.get("/").text() == "ok"));
+    }
+    drop(clients);
+    let ended = proxy.stop();
+    assert!(!ended.stderr.iter().any(|line| line.contains(": served 0 clients")), "each worker has some: {ended:?}");
 }
 
 #[test]

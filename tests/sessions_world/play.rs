@@ -98,7 +98,7 @@ impl Play {
             "retries" => proxy.retries = number(value)? as u8,
             "retry_percent" => proxy.retry_percent = number(value)? as u32,
             "min_rate" => proxy.min_rate = number(value)? as u32,
-            "most" => proxy.servers.most = number(value)? as u32,
+            "most" => proxy.servers.most = Some(number(value)? as u32),
             "queue_length" => proxy.servers.queue = number(value)? as usize,
             "queue" => proxy.queue = time(value)?,
             "sticky" => proxy.sticky = Some(StickyRule { name: value.to_owned(), key: *b"0123456789abcdef" }),

@@ -7,8 +7,8 @@ use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::base::{BufferPool, Micros, Now, Peer};
 use pilb::engine::{
-    AccessLog, AccessRecord, Again, App, Chores, Close, DialError, Drain, Effects, Flow, SessionId, Side, Turn, Uplink,
-    Wish,
+    AccessLog, AccessRecord, Again, App, Chores, Close, DialError, Drain, Effects, Flow, News, ServerId, SessionId,
+    Side, Turn, Uplink, Wish,
 };
 use pilb::proxy::board::Board;
 use pilb::proxy::{self, Place, Proxy, Settings};
@@ -197,6 +197,8 @@ pub struct World {
     pub conns: Vec<Conn>,
     pub servers: Vec<Server>,
     idle: Vec<Idle>,
+    /// What the app has not heard yet.
+    news: Vec<News>,
     first: VecDeque<usize>,
     second: VecDeque<usize>,
     drain: Drain,
@@ -214,7 +216,7 @@ impl World {
             proxy::servers::Server { name: format!("server-{i}:80"), weight: 1, backup }
         };
         let servers = (0..config.servers).map(server).collect();
-        let board = Arc::new(Board::new(config.servers));
+        let board = Arc::new(Board::new(config.servers).limited(&config.proxy.servers, vec![Box::new(|| {})]));
         let place = Place { number: config.start, probes: true, seed: 1 };
         World {
             app: Proxy::one_of(config.proxy.clone(), servers, board, place),
@@ -227,6 +229,7 @@ impl World {
             conns: Vec::new(),
             servers: vec![Server::default(); config.servers],
             idle: Vec::new(),
+            news: Vec::new(),
             first: VecDeque::new(),
             second: VecDeque::new(),
             drain: Drain::No,
@@ -319,7 +322,7 @@ impl World {
             let (over, stays) = std::mem::take(&mut self.idle).into_iter().partition(|idle| idle.until <= at);
             self.idle = stays;
             for idle in over as Vec<Idle> {
-                self.drop_conn(idle.conn);
+                self.drop_idle(idle.conn);
             }
             for client in 0..self.clients.len() {
                 // As the timers do: what was armed is a hint, the app is asked again.
@@ -356,7 +359,7 @@ impl World {
         if self.drain == Drain::No {
             self.drain_ends = Some(self.now.mono + self.config.drain);
             for idle in std::mem::take(&mut self.idle) {
-                self.drop_conn(idle.conn);
+                self.drop_idle(idle.conn);
             }
         }
         if drain == Drain::Now {
@@ -449,7 +452,8 @@ impl World {
 
     /// The app's own affairs: here that is who waits in a queue.
     fn attend(&mut self) {
-        let mut chores = Chores { now: self.now, drain: self.drain, ..Chores::default() };
+        let news = std::mem::take(&mut self.news);
+        let mut chores = Chores { now: self.now, drain: self.drain, news, ..Chores::default() };
         self.attend_at = self.app.attend(&mut chores);
         for session in chores.wake {
             if self.clients[session.slot as usize].as_ref().is_some_and(|slot| slot.session.is_some()) {
@@ -507,7 +511,7 @@ impl World {
             Some(client) => self.queue(client, true),
             None if news.readable || news.hangup => {
                 self.idle.retain(|idle| idle.conn != key);
-                self.drop_conn(key);
+                self.drop_idle(key);
             }
             None => {}
         }
@@ -693,10 +697,10 @@ impl World {
             Wish::Stay => Ok(false),
             Wish::Drop => self.detach(client).map(|()| false),
             Wish::Park { idle, rest } => self.park(client, idle, rest).map(|()| false),
-            Wish::Dial { server, fresh } => {
+            Wish::Dial { server, fresh, limited } => {
                 self.detach(client)?;
                 self.client(client).reply.clear();
-                Ok(self.dial(client, usize::from(server), fresh))
+                Ok(self.dial(client, usize::from(server), fresh, limited))
             }
         }
     }
@@ -720,6 +724,12 @@ impl World {
         Ok(())
     }
 
+    /// Closes a connection that the app takes for an idle one.
+    fn drop_idle(&mut self, conn: usize) {
+        self.news.push(News::IdleGone { server: self.conns[conn].server as ServerId });
+        self.drop_conn(conn);
+    }
+
     fn drop_conn(&mut self, conn: usize) {
         self.say(format!("upstream {} is closed", self.name(conn)));
         self.conns[conn].session = None;
@@ -730,7 +740,7 @@ impl World {
         let Some(key) = self.take_upstream(client)? else { return Err("park without a connection".to_owned()) };
         let conn = &mut self.conns[key];
         if idle == 0 || self.drain != Drain::No || !conn.link.is_quiet() {
-            self.drop_conn(key);
+            self.drop_idle(key);
             return Ok(());
         }
         conn.reused = true;
@@ -743,13 +753,13 @@ impl World {
             && let Some(oldest) = self.idle.iter().position(|idle| self.conns[idle.conn].server == server)
         {
             let surplus = self.idle.remove(oldest);
-            self.drop_conn(surplus.conn);
+            self.drop_idle(surplus.conn);
         }
         Ok(())
     }
 
     /// True if it was decided at once.
-    fn dial(&mut self, client: usize, server: usize, fresh: bool) -> bool {
+    fn dial(&mut self, client: usize, server: usize, fresh: bool, limited: bool) -> bool {
         let now = self.now.mono;
         let reusable = self.idle.iter().rposition(|idle| self.conns[idle.conn].server == server && idle.from <= now);
         if let Some(at) = reusable.filter(|_| !fresh) {
@@ -759,12 +769,17 @@ impl World {
             self.client(client).uplink = Attached::To(idle.conn);
             return true;
         }
+        let mine = |idle: &Idle| self.conns[idle.conn].server == server;
+        if let Some(longest) = self.idle.iter().position(mine).filter(|_| limited) {
+            let idle = self.idle.remove(longest);
+            self.drop_conn(idle.conn);
+        }
         self.say(format!("dial to server {server}{}", if fresh { ", fresh" } else { "" }));
         let mut dials = self.servers[server].dials;
         if matches!(dials, Dials::NoSocket | Dials::NoSocketOnce) && !self.idle.is_empty() {
             // A socket that idles is worth less than one that is needed now.
             let idle = self.idle.remove(0);
-            self.drop_conn(idle.conn);
+            self.drop_idle(idle.conn);
             dials = if dials == Dials::NoSocketOnce { Dials::Ask } else { dials };
         }
         let failed = match dials {

@@ -18,6 +18,7 @@ const NO_LEAK: &str = "nothing leaks";
 const NO_EXCUSE: &str = "what nobody has spoilt goes well";
 const ARRIVES: &str = "what was answered arrives";
 const ONCE: &str = "what may have been seen is not sent twice";
+const LIMIT: &str = "no server has more connections than it may";
 const AWAKE: &str = "nobody waits for a deadline while bytes lie ready";
 
 /// A tick of the worker's wheel.
@@ -65,6 +66,12 @@ impl Judge {
         check(fits, NO_LEAK, || format!("{census:?} beside {clients} clients of {} streams", net.held.len()))?;
         let pipes = census.lent_pipes <= net.pipes && net.pipes <= census.lent_pipes + 16;
         check(pipes, NO_LEAK, || format!("{census:?} beside {} pipes", net.pipes))?;
+        if let Some(most) = self.settings.servers.most {
+            let mut each = vec![0; self.servers];
+            net.held.iter().filter_map(|id| net.conns[*id].server).for_each(|server| each[usize::from(server)] += 1);
+            let most = most as usize + usize::from(self.settings.servers.probes.kind().is_some());
+            check(each.iter().all(|count| *count <= most), LIMIT, || format!("{each:?} connections per server"))?;
+        }
         let idle = census.sessions + census.waiting == 0;
         let holds = census.lent_buffers + census.lent_pipes + (census.upstreams - census.idle);
         check(!idle || holds == 0, NO_LEAK, || format!("nobody is there, and {census:?}"))
@@ -145,7 +152,7 @@ impl Judge {
     fn retried(&self, net: &Net, book: &Book, exchange: &Exchange, record: &AccessRecord) -> Result<(), Broken> {
         // Who is ejected, down or full is no other server.
         let policy = &self.settings.servers;
-        let others = policy.health.failures == 0 && policy.probes.kind().is_none() && policy.most == u32::MAX;
+        let others = policy.health.failures == 0 && policy.probes.kind().is_none() && policy.most.is_none();
         let once = record.attempts == 1 && record.first_byte == 0 && book.stopped.is_none() && others;
         let told = |why: &str| format!("{} was not tried again ({why}): {}", exchange.line(), show(record));
         let refused = matches!(record.end, CloseReason::UpstreamRefused | CloseReason::UpstreamConnectTimeout);
@@ -188,7 +195,9 @@ impl Judge {
             _ => return Ok(()),
         };
         check(record.total >= due, IN_TIME, || format!("too early: {}", told()))?;
-        if let Some(conn) = of.filter(|_| net.leapt.is_none()) {
+        // While the page for a late head is on its way, nothing more is read.
+        let delivers = record.end == CloseReason::ClientHeadTimeout && record.total > due + self.slack(net);
+        if let Some(conn) = of.filter(|_| net.leapt.is_none() && !delivers) {
             check(!neglected(conn, net.now, due), AWAKE, || format!("{:?} {}", conn.neglect, told()))?;
         }
         let moved = carrier.map_or(0, |conn| conn.stamps.until(net.now)).max(client.stamps.until(net.now));
@@ -201,11 +210,14 @@ impl Judge {
             format!("silent for {} s: {}", (net.now - moved) as f64 / 1e6, told())
         })?;
         // There was a queue before it, and the page must have been taken, too; each byte of it that was buys some time.
-        let queue = if s.servers.most < u32::MAX { s.queue + self.slack(net) } else { 0 };
+        let queue = if s.servers.most.is_some() { s.queue + self.slack(net) } else { 0 };
         let page = s.client_write + record.bytes_down * SECOND / u64::from(s.min_rate) + self.slack(net);
         let connect = queue + u64::from(record.attempts) * (s.upstream_connect + self.slack(net)) + page;
         check(
-            record.end != CloseReason::UpstreamConnectTimeout || record.total <= connect + record.wait_head,
+            // The try before may have lasted.
+            record.end != CloseReason::UpstreamConnectTimeout
+                || record.attempts > 1
+                || record.total <= connect + record.wait_head,
             IN_TIME,
             told,
         )
@@ -227,7 +239,9 @@ impl Judge {
             let current = story.exchanges.get(story.records);
             let last = story.exchanges.get(story.records.wrapping_sub(1));
             let carriers = current.into_iter().chain(last).flat_map(|id| &book.exchanges[*id].carried);
-            let moved = carriers.map(|conn| net.conns[*conn].stamps.until(net.now)).max().unwrap_or(0);
+            // Of which of its requests the records are, nobody knows of a hostile client.
+            let all = story.exchanges.iter().filter(|_| story.wild).flat_map(|id| &book.exchanges[*id].carried);
+            let moved = carriers.chain(all).map(|conn| net.conns[*conn].stamps.until(net.now)).max().unwrap_or(0);
             // It may be the one that had to wait for a place.
             let placed = if conn.received == 0 { self.waited.max(conn.begun) } else { conn.begun };
             let silent = net.now - moved.max(conn.stamps.until(net.now)).max(placed);
@@ -365,20 +379,18 @@ fn excused(net: &Net, book: &Book, exchange: &Exchange, record: &AccessRecord, j
             judge.settings.servers.probes.kind().is_some() && trouble
         }
         CloseReason::QueueFull => {
-            let others = book.stories.len() > judge.settings.servers.queue.min(judge.settings.servers.most as usize);
-            judge.settings.servers.most < u32::MAX && others
+            let policy = &judge.settings.servers;
+            policy.most.is_some_and(|most| book.stories.len() > policy.queue.min(most as usize))
         }
         CloseReason::QueueTimeout => {
-            judge.settings.servers.most < u32::MAX && record.total >= judge.settings.queue && book.stories.len() > 1
+            judge.settings.servers.most.is_some() && record.total >= judge.settings.queue && book.stories.len() > 1
         }
         CloseReason::MemoryLow => judge.short,
         CloseReason::UpstreamConnectTimeout => since(&book.hangs) || net.leapt.is_some(),
         CloseReason::UpstreamNoSocket => since(&book.no_sockets) || net.weather.descriptors < usize::MAX,
-        CloseReason::UpstreamClosed
-        | CloseReason::UpstreamReset
-        | CloseReason::UpstreamTruncated
-        | CloseReason::BadResponse
-        | CloseReason::BadResponseBody => spoilt(),
+        // While the process stands still a server may find that nothing is asked of it.
+        CloseReason::UpstreamClosed | CloseReason::UpstreamReset => spoilt() || net.leapt.is_some(),
+        CloseReason::UpstreamTruncated | CloseReason::BadResponse | CloseReason::BadResponseBody => spoilt(),
         CloseReason::UpstreamWriteTimeout | CloseReason::UpstreamReadTimeout => stuck() || net.leapt.is_some(),
         CloseReason::UpstreamTimeout => {
             // Who expects 100 (Continue) may wait for it; that its body would never have come, nobody knows.

@@ -391,10 +391,6 @@ fn options_without_effect_are_refused() {
             "--server-connections 5 --queue 0 --queue-timeout 5s",
             "--queue-timeout is given, but with --queue 0 no request waits: leave one of them out",
         ),
-        (
-            "--workers 4 --server-connections 3",
-            "--server-connections 3 leaves some of the 4 workers without any: raise it or lower --workers",
-        ),
         ("--health-status 200", "--health-status needs a page to ask for: add --health-check /path, or leave it out"),
         (
             "--health-check /up --health-status 200,201,202,203,204,205,206,207,208",

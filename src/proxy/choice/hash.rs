@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn place(loads: &[Load], uniform: bool) -> Vec<u64> {
-        let candidates = Candidates { loads, uniform, most: u32::MAX, except: None };
+        let candidates = Candidates { loads, uniform, except: None };
         (0..KEYS).map(|key| loads[pick(&candidates, xxh3_64(&key.to_le_bytes())).unwrap()].id).collect()
     }
 
@@ -140,7 +140,7 @@ mod tests {
         let mut spread = std::collections::BTreeSet::new();
         for total in 0..2000u32 {
             let index = {
-                let candidates = Candidates { loads: &loads, uniform: false, most: u32::MAX, except: None };
+                let candidates = Candidates { loads: &loads, uniform: false, except: None };
                 pick(&candidates, 42).unwrap()
             };
             spread.insert(index);

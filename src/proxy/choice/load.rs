@@ -16,6 +16,8 @@ pub struct Load {
     pub weight: u32,
     /// Requests that it owes an answer to.
     pub in_flight: u32,
+    /// It has as many, from all workers, as it may.
+    pub full: bool,
     /// Of the first byte, in microseconds: the peak, falling towards what came after it. 0: never measured.
     latency: f64,
     measured: Micros,
@@ -23,7 +25,7 @@ pub struct Load {
 
 impl Load {
     pub fn new(id: u64, weight: u32) -> Load {
-        Load { id, weight, in_flight: 0, latency: 0.0, measured: 0 }
+        Load { id, weight, in_flight: 0, full: false, latency: 0.0, measured: 0 }
     }
 
     /// An answer began `first_byte` after its request. A worse latency counts at once, a better one little by little:
@@ -58,14 +60,13 @@ pub(super) struct Candidates<'l> {
     pub loads: &'l [Load],
     /// All weights are equal, and none is 0.
     pub uniform: bool,
-    pub most: u32,
     pub except: Option<ServerId>,
 }
 
 impl<'l> Candidates<'l> {
     pub fn has(&self, index: usize) -> bool {
         self.loads.get(index).is_some_and(|load| {
-            load.in_flight < self.most && load.weight > 0 && self.except.is_none_or(|other| usize::from(other) != index)
+            !load.full && load.weight > 0 && self.except.is_none_or(|other| usize::from(other) != index)
         })
     }
 

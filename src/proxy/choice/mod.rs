@@ -1,7 +1,7 @@
 //! Which server gets the next request: the methods, what they know of the servers, where a hash key comes from, sticky cookies.
 //!
-//! Nothing is shared between workers: each has its own [`Choice`] and its own [`Load`]s, and chooses by what it sees. Every method
-//! leaves out servers of weight 0 and full ones, and takes the one that has just failed only where there is no other.
+//! Each worker has its own [`Choice`] and its own [`Load`]s, and chooses by what it sees. Every method leaves out servers of weight 0 and
+//! full ones, and takes the one that has just failed only where there is no other.
 //!
 //! What a slow server does to the clients under each method, in milliseconds: five servers work at eight requests at a time each, four
 //! of them for 10 ms on average and one for 100 ms (exponentially distributed; requests come as a Poisson process, for 30 s, for 10,000
@@ -95,18 +95,17 @@ impl Choice {
     }
 
     /// The server for the next request: a number into `loads`, which are as many as in [`Choice::new`]. `uniform` says that all weights
-    /// are equal and none is 0, `most` how many requests a server may have in flight ([`u32::MAX`]: any number). None if no server
-    /// may be chosen.
+    /// are equal and none is 0. None if no server may be chosen.
     #[inline]
-    pub fn pick(&mut self, loads: &[Load], uniform: bool, most: u32, asked: &Asked) -> Option<ServerId> {
+    pub fn pick(&mut self, loads: &[Load], uniform: bool, asked: &Asked) -> Option<ServerId> {
         debug_assert!(!uniform || loads.iter().all(|load| load.weight == loads[0].weight && load.weight > 0));
         if uniform
             && self.method == Method::RoundRobin
-            && let Some(index) = self.rotation.turn(loads, most, asked.except)
+            && let Some(index) = self.rotation.turn(loads, asked.except)
         {
             return Some(index as ServerId);
         }
-        self.search(Candidates { loads, uniform, most, except: asked.except }, asked)
+        self.search(Candidates { loads, uniform, except: asked.except }, asked)
     }
 
     #[inline(never)]

@@ -39,9 +39,9 @@ impl Rotation {
 
     /// Among equals, whose turn it is: the shortest way, for the case that nothing is amiss. None: look at the others, too.
     #[inline]
-    pub fn turn(&mut self, loads: &[Load], most: u32, except: Option<ServerId>) -> Option<usize> {
+    pub fn turn(&mut self, loads: &[Load], except: Option<ServerId>) -> Option<usize> {
         let chosen = self.next;
-        let free = loads.get(chosen).is_some_and(|load| load.in_flight < most);
+        let free = loads.get(chosen).is_some_and(|load| !load.full);
         if !free || except.is_some_and(|other| usize::from(other) == chosen) {
             return None;
         }
@@ -96,7 +96,7 @@ mod tests {
 
     fn order(rotation: &mut Rotation, weights: &[u32], uniform: bool, picks: usize) -> Vec<usize> {
         let loads = loads(weights);
-        let candidates = Candidates { loads: &loads, uniform, most: u32::MAX, except: None };
+        let candidates = Candidates { loads: &loads, uniform, except: None };
         (0..picks).filter_map(|_| rotation.pick(&candidates)).collect()
     }
 

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn share(loads: &[Load], uniform: bool) -> Vec<u32> {
-        let candidates = Candidates { loads, uniform, most: u32::MAX, except: None };
+        let candidates = Candidates { loads, uniform, except: None };
         let (mut random, mut counts) = (Random::new(7), vec![0; loads.len()]);
         (0..10_000).filter_map(|_| pick(&candidates, &mut random, 0)).for_each(|index| counts[index] += 1);
         counts

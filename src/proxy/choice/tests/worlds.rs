@@ -94,7 +94,7 @@ fn shares_under_load(method: Method, weights: &[u32]) -> Vec<f64> {
         load.observe(1000, 0);
     }
     for _ in 0..PICKS {
-        let chosen = usize::from(choice.pick(&loads, false, u32::MAX, &Asked::default()).unwrap());
+        let chosen = usize::from(choice.pick(&loads, false, &Asked::default()).unwrap());
         loads[chosen].in_flight += 1;
         counts[chosen] += 1;
         in_flight.push_back(chosen);
@@ -124,8 +124,7 @@ fn idle_equals_are_taken_in_turn_by_rotation_and_least() {
     for method in [Method::RoundRobin, Method::Least] {
         for uniform in [true, false] {
             let mut choice = Choice::new(method, 3, 4, 0);
-            let order: Vec<_> =
-                (0..6).filter_map(|_| choice.pick(&loads, uniform, u32::MAX, &Asked::default())).collect();
+            let order: Vec<_> = (0..6).filter_map(|_| choice.pick(&loads, uniform, &Asked::default())).collect();
             assert_eq!(order, [1, 2, 0, 1, 2, 0], "{method:?}");
         }
     }

@@ -60,7 +60,7 @@ fn who_looks_on_hears_of_changes_once() {
     let board = Arc::new(Board::new(3));
     let mut servers = servers(&board);
     assert!(servers.take_changed() && !servers.take_changed());
-    servers.begin(1);
+    assert_eq!(servers.pick(&Asked::default(), Some(1)), Ok(1));
     assert_eq!(servers.standing(1, 5), (1, Standing { share: 100, ..Standing::default() }));
     board.drain(1, true);
     assert!(!servers.take_changed());

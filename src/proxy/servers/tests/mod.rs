@@ -22,7 +22,8 @@ struct Worker {
 
 impl Worker {
     fn new(list: &[Server], policy: Policy) -> Worker {
-        Worker::among(list, policy, Arc::new(Board::new(list.len())), true)
+        let board = Board::new(list.len()).limited(&policy, vec![Box::new(|| {})]);
+        Worker::among(list, policy, Arc::new(board), true)
     }
 
     fn among(list: &[Server], policy: Policy, board: Arc<Board>, probes: bool) -> Worker {
@@ -198,17 +199,32 @@ fn a_server_that_comes_back_starts_slowly() {
 #[test]
 fn a_full_server_gets_no_more_and_a_wanted_one_is_taken_if_it_may_be() {
     let mut few = policy(Check::Off);
-    few.most = 1;
+    few.most = Some(1);
     let mut worker = Worker::new(&[server("a", 1, false), server("b", 1, false)], few);
     let asked = Asked::default();
     assert_eq!(worker.servers.pick(&asked, Some(1)), Ok(1));
-    worker.servers.begin(1);
     assert_eq!(worker.servers.pick(&asked, Some(1)), Ok(0), "it has enough to do");
-    worker.servers.begin(0);
     assert_eq!(worker.pick(), Err(Without::Room));
-    worker.servers.done(1);
-    assert_eq!((worker.pick(), worker.servers.in_flight()), (Ok(1), 1));
+    worker.servers.done(1, false);
+    assert_eq!((worker.pick(), worker.servers.in_flight()), (Ok(1), 2));
+    worker.servers.done(1, false);
     assert_eq!(worker.servers.pick(&asked, Some(7)), Ok(1), "one that is not there");
+}
+
+#[test]
+fn a_limit_holds_for_all_workers_together() {
+    let mut few = policy(Check::Off);
+    few.most = Some(2);
+    let board = Board::new(2).limited(&few, vec![Box::new(|| {}), Box::new(|| {})]);
+    let board = Arc::new(board);
+    let list = [server("a", 1, false), server("b", 1, true)];
+    let [mut one, mut other] = [0, 1].map(|_| Worker::among(&list, few.clone(), board.clone(), false));
+    assert_eq!((one.pick(), other.pick()), (Ok(0), Ok(0)));
+    assert_eq!((one.pick(), other.pick()), (Err(Without::Room), Err(Without::Room)));
+    assert_eq!((one.servers.stand_in(0, 0), other.servers.stand_in(0, 0)), (Some(1), Some(1)));
+    assert_eq!(one.servers.stand_in(0, 0), None, "the backup is full");
+    one.servers.done(0, false);
+    assert_eq!((other.pick(), one.pick(), other.servers.in_flight()), (Ok(0), Err(Without::Room), 3));
 }
 
 #[test]
