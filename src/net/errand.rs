@@ -246,6 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_server_whose_queue_is_full_is_not_our_want_of_sockets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server");
+        let server = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        server.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        server.listen(1).unwrap();
+        let mut sys = Sys::new(Vec::new(), Instant::now()).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match sys.dial(&Address::Unix(path.clone())) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 100);
+        };
+        assert_eq!(dial_error(&error), DialError::Refused, "{error}, with {} in its queue", waiting.len());
+    }
+
+    #[test]
     fn one_that_gets_no_answer_ends_in_time_and_a_closed_port_at_once() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut worker, hear) = asker("how?", 1000, &server);

@@ -2,9 +2,11 @@
 
 use crate::base::Address;
 use crate::net::sys::Listener;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs;
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 /// How a listener is opened.
 #[derive(Clone, Copy, Debug)]
@@ -33,19 +35,34 @@ pub fn listen(address: &Address, options: Options) -> io::Result<Listener> {
             socket.listen(options.backlog)?;
             Ok(Listener::Tcp(mio::net::TcpListener::from_std(socket.into())))
         }
-        Address::Unix(path) => {
-            let stale =
-                || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            match mio::net::UnixListener::bind(path) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && stale() => {
-                    std::fs::remove_file(path)?;
-                    mio::net::UnixListener::bind(path)
-                }
-                result => result,
+        Address::Unix(path) => match listen_at(path, options.backlog) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+                fs::remove_file(path)?;
+                listen_at(path, options.backlog)
             }
-            .map(Listener::Unix)
-        }
+            result => result,
+        },
     }
+}
+
+fn listen_at(path: &Path, backlog: i32) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(backlog)?;
+    Ok(Listener::Unix(mio::net::UnixListener::from_std(socket.into())))
+}
+
+/// Is there a socket that nobody listens on? Anything else that lies there is somebody's.
+fn is_stale(path: &Path) -> bool {
+    let refused = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Who listens and accepts nobody is there all the same.
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    fs::symlink_metadata(path).is_ok_and(|what| what.file_type().is_socket())
+        && refused().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 impl Listener {
@@ -83,5 +100,36 @@ mod tests {
         assert_eq!(listen(&address, OPTIONS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert_eq!(listen(&address, OPTIONS).unwrap().address().unwrap(), address);
+    }
+
+    #[test]
+    fn the_backlog_of_a_unix_socket_is_as_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listener = listen(&Address::Unix(path.clone()), Options { backlog: 1, reuse_port: false }).unwrap();
+        let waiting: Vec<_> = (0..20).map_while(|_| mio::net::UnixStream::connect(&path).ok()).collect();
+        assert!(waiting.len() <= 3, "{} wait", waiting.len());
+    }
+
+    #[test]
+    fn a_path_of_one_that_accepts_nobody_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _other = listen_at(&path, 1).unwrap();
+        let _waiting: Vec<_> = (0..20).map_while(|_| mio::net::UnixStream::connect(&path).ok()).collect();
+        let error = listen(&Address::Unix(path), OPTIONS).map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "precious").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            assert!(listen(&Address::Unix(path.clone()), OPTIONS).is_err());
+        }
+        assert_eq!(fs::read_to_string(&link).unwrap(), "precious");
     }
 }

@@ -149,7 +149,11 @@ impl Io for Sys {
                 let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
-            Address::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
+            Address::Unix(path) => match UnixStream::connect(path) {
+                // The server accepts nobody and its queue is full: nothing of ours is.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::ConnectionRefused.into()),
+                result => result.map(Stream::Unix),
+            },
         }
     }
 
