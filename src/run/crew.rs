@@ -6,7 +6,7 @@ use crate::engine::App;
 use crate::net::sys::{Listener, Stream, Sys};
 use crate::net::{Command, Remote, Share, Worker};
 use crate::run::cores::{self, Core};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -58,7 +58,8 @@ impl Crew {
     pub(super) fn new() -> Result<Crew, Exit> {
         let (tell, news) = channel();
         let cannot = |error: io::Error| Exit::cannot_start(format!("cannot handle signals: {error}"));
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(cannot)?;
+        // A terminal that closes, or who knows QUIT from elsewhere as the gentle one, should cut nobody's request.
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1]).map_err(cannot)?;
         let signal_news = tell.clone();
         spawn("pilb-signals", move || {
             for signal in signals.forever() {
