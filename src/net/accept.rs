@@ -6,7 +6,7 @@ use crate::net::io::{Io, Token};
 use crate::net::lane::Lane;
 use crate::net::link::Link;
 use crate::net::share::{Place, Share};
-use crate::net::worker::{Attached, NEVER, Slot, Worker};
+use crate::net::worker::{Attached, NEVER, Slot, Worker, no_socket};
 use std::io;
 
 /// Clients accepted from one listener before others get their turn.
@@ -69,7 +69,12 @@ impl<A: App, I: Io> Worker<A, I> {
     /// Somebody was accepted for whom there was no place: looks for one. False if there is none still.
     fn seat_waiting(&mut self) -> bool {
         let Some(client) = self.waiting.take() else { return true };
-        if let Some(place) = self.enter().or_else(|| self.make_room().then(|| self.enter()).flatten()) {
+        let mut place = self.enter();
+        if place.is_none() {
+            self.tell_of_shortage();
+            place = self.make_room().then(|| self.enter()).flatten();
+        }
+        if let Some(place) = place {
             self.seat(client, place);
             return true;
         }
@@ -77,11 +82,28 @@ impl<A: App, I: Io> Worker<A, I> {
         false
     }
 
-    /// All places are taken: the clients that have been idle the longest after a request have to finish. (Who has not asked yet is about
-    /// to, or meets its own deadline.) False if nobody is idle.
+    fn tell_of_shortage(&mut self) {
+        if self.now.mono >= self.shortage_after {
+            self.shortage_after = self.now.mono + SHORTAGE_PAUSE;
+            let most = self.settings.max_sessions;
+            log::warn!(
+                "all {most} places for clients are taken: idle ones have to go (raise --max-connections or ulimit -n)"
+            );
+        }
+    }
+
+    /// A place or a descriptor is needed: those that only linger have to go, or else the clients that have been idle the longest after a request have to
+    /// finish. (Who has not asked yet is about to, or meets its own deadline.) False if there is nobody.
     fn make_room(&mut self) -> bool {
         if self.now.mono < self.room_after {
             return false;
+        }
+        let part = 1 + self.sessions.len() / SHED_PART;
+        let lingering = self.sessions.iter().filter(|(_, slot)| slot.lingers);
+        let lingering: Vec<u32> = lingering.map(|(slot, _)| slot as u32).take(part).collect();
+        if !lingering.is_empty() {
+            lingering.into_iter().for_each(|slot| drop(self.remove(slot)));
+            return true;
         }
         let idle = |slot: &Slot<A, I>| {
             let (up, alone) = (&slot.client.lane.flow, matches!(slot.uplink, Attached::None));
@@ -90,18 +112,11 @@ impl<A: App, I: Io> Worker<A, I> {
         let slots: Vec<u32> =
             self.sessions.iter().filter(|(_, slot)| idle(slot)).map(|(slot, _)| slot as u32).collect();
         let mut by_age: Vec<(Micros, u32)> = slots.into_iter().map(|slot| (self.deadline(slot), slot)).collect();
-        let some = (1 + self.sessions.len() / SHED_PART).min(by_age.len());
+        let some = part.min(by_age.len());
         if some < by_age.len() {
             by_age.select_nth_unstable(some);
         }
         by_age[..some].iter().for_each(|(_, slot)| self.make_leave(*slot));
-        if self.now.mono >= self.shortage_after {
-            self.shortage_after = self.now.mono + SHORTAGE_PAUSE;
-            let most = self.settings.max_sessions;
-            log::warn!(
-                "all {most} places for clients are taken: idle ones have to go (raise --max-connections or ulimit -n)"
-            );
-        }
         if some == 0 {
             self.room_after = self.now.mono + ROOM_PAUSE;
         }
@@ -124,11 +139,21 @@ impl<A: App, I: Io> Worker<A, I> {
             io::ErrorKind::WouldBlock => self.ready[listener as usize] = false,
             // The client gave up while it waited.
             io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+            _ if no_socket(&error) && self.spare_socket() => {}
             _ => {
                 log::warn!("cannot accept ({error}); trying again in {} ms", ACCEPT_PAUSE / 1000);
                 self.accept_after = self.now.mono + ACCEPT_PAUSE;
             }
         }
+    }
+
+    /// Descriptors have run out. A connection to a server that idles is worth less than a client, and a client that idles as well.
+    fn spare_socket(&mut self) -> bool {
+        match self.idle.oldest() {
+            Some(idle) => self.drop_idle(idle.slot),
+            None => return self.make_room(),
+        }
+        true
     }
 
     /// Brings a client to its place.
@@ -169,6 +194,7 @@ impl<A: App, I: Io> Worker<A, I> {
             queued: false,
             lingers: false,
             armed: NEVER,
+            later: NEVER,
         });
         // Under load the request is mostly here already: it needs no event of its own.
         self.sessions[slot as usize].client.look();

@@ -165,7 +165,7 @@ impl<S, P> Link<S, P> {
     }
 
     /// Sends what the lane has ready, as far as the socket takes it, and ends our half if that was wanted.
-    /// Returns true if the half was ended just now.
+    /// Returns true if the half was ended just now, or the link broke.
     pub fn flush<I: Io<Stream = S, Pipe = P>>(&mut self, io: &mut I, lane: &mut Lane<P>, token: Token) -> bool {
         while !lane.flow.drained() && self.writable && !self.mute && self.half != Half::Ended {
             match lane.send(&mut self.stream, io) {
@@ -184,6 +184,7 @@ impl<S, P> Link<S, P> {
             self.watched = Interest::Both;
             if io.rewatch(&mut self.stream, token, Interest::Both).is_err() {
                 self.side = Side::Broken;
+                return true;
             }
         }
         let ends = self.half == Half::Ending && lane.flow.drained();

@@ -66,6 +66,12 @@ impl Wheel {
         self.slots.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
     /// The moment at which [`Wheel::expire`] has something to look at.
     pub fn next(&self) -> Option<Micros> {
         let start = self.tick as usize % SLOTS;

@@ -314,6 +314,9 @@ impl<A: App, I: Io> Worker<A, I> {
 
     fn wake_at(&mut self, slot: u32, at: Micros) {
         let session = &mut self.sessions[slot as usize];
+        if session.later == NEVER {
+            session.later = session.armed;
+        }
         session.armed = at;
         self.wheel.insert(Entry { at, slot, generation: session.generation });
     }
@@ -364,7 +367,7 @@ impl<A: App, I: Io> Worker<A, I> {
         drop(self.remove(slot));
     }
 
-    fn remove(&mut self, slot: u32) -> Option<Slot<A, I>> {
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Slot<A, I>> {
         let mut session = self.sessions.try_remove(slot as usize)?;
         self.leave(Place::Here);
         for lane in [&mut session.client.lane, &mut session.reply] {
@@ -449,5 +452,56 @@ mod tests {
             worker.step().unwrap();
         }
         assert!(worker.app.gone.last() > Some(&full), "{full} bytes had gone, and then no more");
+    }
+
+    /// Each byte gives it a moment, and after that it may wait for an hour: as with a request to a server that is dialed for it, and the idle
+    /// client afterwards.
+    struct Moody;
+
+    impl App for Moody {
+        type Session = Micros;
+
+        fn open(&mut self, _: Peer, now: Now) -> Micros {
+            now.mono + 3_600_000_000
+        }
+
+        fn advance(&mut self, until: &mut Micros, turn: &mut Turn<'_>) {
+            let came = turn.up.raw().len();
+            turn.up.skip(came);
+            if came > 0 {
+                *until = turn.now.mono + 1000;
+            } else if turn.expired {
+                *until = turn.now.mono + 3_600_000_000;
+            }
+        }
+
+        fn deadline(&self, until: &mut Micros, _: Now, _: &Flow, _: &Flow) -> Option<Micros> {
+            Some(*until)
+        }
+    }
+
+    #[test]
+    fn the_wheel_does_not_grow_with_each_request_of_a_client() {
+        let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nodelay(true).unwrap();
+        let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
+        let settings = Settings {
+            buffer: 16 * 1024,
+            buffers: usize::MAX,
+            max_sessions: 9,
+            idle_per_server: 0,
+            drain: NEVER,
+            linger: 0,
+        };
+        let mut worker = Worker::new(Moody, sys, Vec::new(), Box::new(NoLog), Remote::new(|| {}), settings);
+        worker.step().unwrap();
+        for _ in 0..20 {
+            std::io::Write::write_all(&mut client, b"x").unwrap();
+            // The byte, and the deadline that follows it.
+            worker.step().unwrap();
+            worker.step().unwrap();
+        }
+        assert!(worker.wheel.entries() <= 3, "{} entries for one client", worker.wheel.entries());
     }
 }

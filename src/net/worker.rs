@@ -60,8 +60,10 @@ pub(super) struct Slot<A: App, I: Io> {
     pub queued: bool,
     /// It is closing: what still comes is read and forgotten until `armed`.
     pub lingers: bool,
-    /// The earliest wheel entry that wakes this session, or [`NEVER`].
+    /// The earliest wheel entry that wakes this session, or [`NEVER`]; and a later one, which is still in the wheel and serves again once
+    /// this one has come.
     pub armed: Micros,
+    pub later: Micros,
 }
 
 /// Bytes of user memory that an idle client connection of this app costs, besides its entry in the wheel.
@@ -393,7 +395,9 @@ impl<A: App, I: Io> Worker<A, I> {
             let Entry { slot, generation, .. } = entry;
             match self.sessions.get_mut(slot as usize) {
                 Some(session) if session.generation == generation && session.armed == entry.at => {
-                    session.armed = NEVER;
+                    // One that is due as well may have come before this one, and was passed over.
+                    let later = std::mem::replace(&mut session.later, NEVER);
+                    session.armed = if later > self.now.mono { later } else { NEVER };
                     let due = session.lingers || self.deadline(slot) <= self.now.mono;
                     if due { self.turn(slot, true) } else { self.arm(slot) }
                 }
@@ -445,11 +449,12 @@ impl<A: App, I: Io> Worker<A, I> {
 
 /// Which failures are this machine's and which the server's.
 pub(super) fn dial_error(error: &io::Error) -> DialError {
+    if no_socket(error) { DialError::NoSocket } else { DialError::Refused }
+}
+
+/// Has this machine no socket to give?
+pub(super) fn no_socket(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL | Errno::AGAIN) => {
-            DialError::NoSocket
-        }
-        _ => DialError::Refused,
-    }
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
 }

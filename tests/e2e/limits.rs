@@ -231,9 +231,10 @@ fn descriptors_that_run_out_are_survived_without_spinning() {
     thread::sleep(Duration::from_secs(1));
     let (used, passed) = (proxy.cpu() - before, since.elapsed());
     assert!(used < passed / 4, "{used:?} of {passed:?}");
-    // Who was there before has kept its connection, and maybe even one to the server.
-    let status = early.get("/").status;
-    assert!([200, 503].contains(&status), "{status}");
+    // Who was there before may have had to make room, as it was idle.
+    early.send(get("/"));
+    let status = early.try_answer(false).map_or(0, |answer| answer.status);
+    assert!([0, 200, 503].contains(&status), "{status}");
     let asking: Vec<_> = clients
         .into_iter()
         .map(|mut client| {
