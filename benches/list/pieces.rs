@@ -191,7 +191,7 @@ fn relayed(framing: Framing, begin: &[u8], end: &[u8], chunks: Chunks) -> Box<dy
         flow.room(&mut pool, Size::Small)[..input.len()].copy_from_slice(&input);
         flow.filled(input.len());
         let mut taken = 0;
-        assert!(relay(&mut body, &mut flow, chunks, u64::MAX, &mut scratch, &mut taken).is_ok());
+        assert!(relay(&mut body, (&mut flow, &mut pool), chunks, u64::MAX, &mut scratch, &mut taken).is_ok());
         flow.clear();
     })
 }
@@ -289,7 +289,7 @@ fn loads(count: u64, uniform: bool) -> Vec<Load> {
 
 fn pick(method: Choose, count: u64, uniform: bool) -> Box<dyn FnMut()> {
     let (loads, mut choice) = (loads(count, uniform), Choice::new(method, count as usize, 0, 1));
-    let mut asked = Wanted { now: 1_000_000, key: 0, except: None };
+    let mut asked = Wanted { now: 1_000_000, ..Wanted::default() };
     Box::new(move || {
         asked.key = asked.key.wrapping_add(0x2545_f491_4f6c_dd1d);
         black_box(choice.pick(black_box(&loads), uniform, &asked));

@@ -217,7 +217,7 @@ fn through_a_flow(bytes: &[u8], size: usize, cut: &mut Cut, chunks: Chunks) -> (
             at += n;
         }
         if fault.is_none() {
-            fault = relay(&mut body, &mut flow, chunks, u64::MAX, &mut scratch, &mut taken).err();
+            fault = relay(&mut body, (&mut flow, &mut pool), chunks, u64::MAX, &mut scratch, &mut taken).err();
         }
         let n = flow.ready().len().min(cut.next());
         out.extend_from_slice(&flow.ready()[..n]);

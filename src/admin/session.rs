@@ -112,7 +112,7 @@ impl Session {
             turn.up.clear();
             self.send(&Reply::error(408, "Request Timeout"), shape, Some(Close::Linger), admin, turn);
         } else if !turn.up.has_room() {
-            turn.up.widen(admin.settings.request.head);
+            turn.up.widen(turn.pool, admin.settings.request.head);
         }
     }
 

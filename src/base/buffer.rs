@@ -35,6 +35,8 @@ pub struct Buffer {
     content: Option<Content>,
     /// Its size unfolded; 0 if it is not folded.
     full: u32,
+    /// Which of the pool's it is, for the pool.
+    pub(super) is_large: bool,
 }
 
 impl Buffer {
@@ -50,6 +52,7 @@ impl Buffer {
             held: false,
             content: None,
             full: 0,
+            is_large: false,
         };
         buffer.reset();
         buffer
@@ -75,11 +78,6 @@ impl Buffer {
     /// All that came was judged and sent.
     pub fn is_through(&self) -> bool {
         self.start == self.tail && self.content.is_none()
-    }
-
-    /// Its bytes when it is not folded.
-    pub fn unfolded_size(&self) -> usize {
-        self.bytes.len().max(self.full as usize)
     }
 
     // ---- the producer's side
@@ -130,18 +128,15 @@ impl Buffer {
         }
     }
 
-    /// Keeps the memory of a few unjudged bytes only, if nothing else is in it.
-    pub fn fold(&mut self) {
+    /// Keeps the memory of a few unjudged bytes only, if nothing else is in it. It has `full` bytes once it is unfolded.
+    pub fn fold(&mut self, full: usize) {
         let len = self.raw().len();
-        if self.full > 0
-            || self.kept != self.raw
-            || self.content.is_some()
-            || len > FOLDED_MOST
-            || len >= self.bytes.len() / 2
-        {
+        // Once it is unfolded there must be the headroom, and room for more.
+        let few = len <= FOLDED_MOST && HEADROOM + len < full;
+        if self.full > 0 || self.kept != self.raw || self.content.is_some() || !few {
             return;
         }
-        self.full = self.bytes.len() as u32;
+        self.full = full as u32;
         self.bytes = self.raw().into();
         self.place_at(0);
         self.tail = len as u32;
@@ -156,7 +151,7 @@ impl Buffer {
     pub fn unfold(&mut self) {
         let full = std::mem::take(&mut self.full) as usize;
         let mut wide = vec![0; full].into_boxed_slice();
-        let from = HEADROOM.min(full - self.bytes.len());
+        let from = HEADROOM;
         wide[from..from + self.bytes.len()].copy_from_slice(&self.bytes);
         self.bytes = wide;
         for at in [&mut self.kept, &mut self.start, &mut self.ready, &mut self.raw, &mut self.tail] {

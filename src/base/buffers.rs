@@ -17,8 +17,8 @@ pub struct BufferPool {
     small: Shelf,
     /// Never more than it keeps are out.
     large: Shelf,
-    /// Bytes that folded buffers do without.
-    folded: usize,
+    /// Bytes of the buffers that are out, as large as they are now.
+    out: usize,
     /// With so many bytes out, buffers are short.
     short: usize,
 }
@@ -39,11 +39,13 @@ struct Shelf {
 
 /// Unused large buffers that are kept whatever happens.
 const KEEP_LARGE: usize = 4;
+/// So many small buffers may be out before they are short, however little memory there is for all.
+const LEAST: usize = 4;
 
 impl BufferPool {
     /// Hands out buffers of `size` bytes and keeps at most `keep` unused ones. A large buffer is no larger than these.
     pub fn new(size: usize, keep: usize) -> Self {
-        BufferPool { small: Shelf::new(size, keep), large: Shelf::new(size, 0), folded: 0, short: usize::MAX }
+        BufferPool { small: Shelf::new(size, keep), large: Shelf::new(size, 0), out: 0, short: usize::MAX }
     }
 
     /// The same with large buffers of `size` bytes (more than the others have), of which at most `most` are out at once.
@@ -58,30 +60,14 @@ impl BufferPool {
     /// half of them are out, nothing should begin (see [`BufferPool::is_short`]), since what runs may need as much again. A quarter is
     /// for large ones.
     pub fn within(mut self, bytes: usize) -> Self {
-        self.short = bytes / 2;
+        self.short = (bytes / 2).max(LEAST * self.small.size);
         self.large.keep = self.large.keep.min(bytes / 4 / self.large.size);
         self
     }
 
     /// Is so much out that nothing should begin that would keep a buffer?
     pub fn is_short(&self) -> bool {
-        let out = self.small.lent * self.small.size + self.large.lent * self.large.size;
-        out.saturating_sub(self.folded) >= self.short
-    }
-
-    /// Lets a buffer that may wait long for its next bytes take no more memory than those it has, if they are few.
-    pub fn fold(&mut self, buffer: &mut Buffer) {
-        let size = buffer.size();
-        buffer.fold();
-        self.folded += size - buffer.size();
-    }
-
-    /// Makes room for more in a folded buffer.
-    #[cold]
-    pub fn unfold(&mut self, buffer: &mut Buffer) {
-        let size = buffer.size();
-        buffer.unfold();
-        self.folded -= buffer.size() - size;
+        self.out >= self.short
     }
 
     /// Bytes in a small buffer.
@@ -91,23 +77,57 @@ impl BufferPool {
 
     /// An empty buffer.
     pub fn take(&mut self, size: Size) -> Box<Buffer> {
-        if size == Size::Large && self.large.lent < self.large.keep { self.large.take() } else { self.small.take() }
+        let large = size == Size::Large && self.large.lent < self.large.keep;
+        let mut buffer = if large { self.large.take() } else { self.small.take() };
+        buffer.is_large = large;
+        self.out += buffer.size();
+        buffer
     }
 
     /// Puts a large buffer in the place of a small one, if there is one to have. It is empty.
     pub fn enlarge(&mut self, buffer: &mut Box<Buffer>) {
-        if buffer.size() < self.large.size && self.large.lent < self.large.keep {
-            let small = std::mem::replace(buffer, self.large.take());
-            self.give(small);
+        if !buffer.is_large && self.large.lent < self.large.keep {
+            let large = self.take(Size::Large);
+            self.give(std::mem::replace(buffer, large));
         }
     }
 
-    /// Takes a buffer back. One of another size (a widened one) is freed.
+    /// Takes a buffer back. One of another size (a widened or folded one) is freed.
     pub fn give(&mut self, buffer: Box<Buffer>) {
-        self.folded -= buffer.unfolded_size() - buffer.size();
-        let large = self.large.keep > 0 && buffer.unfolded_size() >= self.large.size;
-        if large { self.large.give(buffer) } else { self.small.give(buffer) }
+        self.out -= buffer.size();
+        if buffer.is_large { self.large.give(buffer) } else { self.small.give(buffer) }
     }
+
+    // ---- buffers that change their size while they are out
+
+    /// Makes a buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
+    pub fn widen(&mut self, buffer: &mut Buffer, bytes: usize) {
+        self.out -= buffer.size();
+        buffer.widen(bytes);
+        self.out += buffer.size();
+    }
+
+    /// Lets a buffer that may wait long for its next bytes take no more memory than those it has, if they are few. It goes on as a small one.
+    pub fn fold(&mut self, buffer: &mut Buffer) {
+        self.out -= buffer.size();
+        buffer.fold(self.small.size);
+        self.out += buffer.size();
+        if buffer.is_large && buffer.is_folded() {
+            buffer.is_large = false;
+            self.large.lent -= 1;
+            self.small.note_lent();
+        }
+    }
+
+    /// Makes room for more in a folded buffer.
+    #[cold]
+    pub fn unfold(&mut self, buffer: &mut Buffer) {
+        self.out -= buffer.size();
+        buffer.unfold();
+        self.out += buffer.size();
+    }
+
+    // ---- bursts
 
     /// Frees the large buffers that nobody has needed since this was asked last. True if many more buffers were out than are now, or
     /// some were freed here: what was freed should go back to the system. Says so once.
@@ -143,15 +163,20 @@ impl Shelf {
     }
 
     fn take(&mut self) -> Box<Buffer> {
-        self.lent += 1;
-        self.most = self.most.max(self.lent);
+        self.note_lent();
         let buffer = self.free.pop().unwrap_or_else(|| Box::new(Buffer::new(self.size)));
         self.spare = self.spare.min(self.free.len());
         buffer
     }
 
+    fn note_lent(&mut self) {
+        self.lent += 1;
+        self.most = self.most.max(self.lent);
+    }
+
     fn give(&mut self, mut buffer: Box<Buffer>) {
-        self.lent = self.lent.saturating_sub(1);
+        debug_assert!(self.lent > 0, "a buffer came back twice");
+        self.lent -= 1;
         if buffer.size() == self.size && self.free.len() < self.keep {
             buffer.reset();
             self.free.push(buffer);
@@ -174,6 +199,7 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::buffer::HEADROOM;
 
     #[test]
     fn the_last_buffer_given_is_the_first_one_taken_and_surplus_is_freed() {
@@ -186,8 +212,10 @@ mod tests {
         assert_eq!(pool.spare(), 1);
         let again = pool.take(Size::Small);
         assert!(std::ptr::eq(first, &raw const *again) && again.is_bare());
-        pool.give(Box::new(Buffer::new(128)));
-        assert_eq!(pool.spare(), 0);
+        let mut wide = again;
+        pool.widen(&mut wide, 128);
+        pool.give(wide);
+        assert_eq!((pool.spare(), pool.lent(), pool.out), (0, 0, 0));
     }
 
     #[test]
@@ -241,7 +269,51 @@ mod tests {
         lent.push(pool.take(Size::Large));
         assert!(pool.is_short());
         lent.drain(..).for_each(|buffer| pool.give(buffer));
-        assert_eq!((pool.lent(), pool.folded), (0, 0));
+        assert_eq!((pool.lent(), pool.out), (0, 0));
+    }
+
+    /// `--max-head` and `--max-response-head` may be up to 1 MiB, more than a large buffer has.
+    #[test]
+    fn a_small_one_widened_beyond_a_large_one_comes_back_as_a_small_one() {
+        let mut pool = BufferPool::new(HEADROOM + 16 * 1024, 64).with_large(HEADROOM + 144 * 1024, 64).within(4 << 20);
+        for _ in 0..1000 {
+            let mut buffer = pool.take(Size::Small);
+            pool.widen(&mut buffer, 256 * 1024);
+            pool.give(buffer);
+        }
+        assert_eq!((pool.lent(), pool.is_short()), (0, false), "nothing is out any more");
+    }
+
+    #[test]
+    fn widened_ones_count_for_what_they_have() {
+        let mut pool = BufferPool::new(HEADROOM + 4096, 64).within(256 * 1024);
+        let mut lent: Vec<_> = (0..16).map(|_| pool.take(Size::Small)).collect();
+        lent.iter_mut().for_each(|buffer| pool.widen(buffer, 16 * 1024));
+        assert!(pool.is_short());
+    }
+
+    #[test]
+    fn a_folded_widened_one_does_not_hide_others() {
+        let mut pool = BufferPool::new(HEADROOM + 4096, 64).within(10 * 5120);
+        let _others: Vec<_> = (0..5).map(|_| pool.take(Size::Small)).collect();
+        assert!(pool.is_short());
+        let mut wide = pool.take(Size::Small);
+        pool.widen(&mut wide, 64 * 1024);
+        wide.room()[..3].copy_from_slice(b"GET");
+        wide.filled(3);
+        pool.fold(&mut wide);
+        assert!(pool.is_short(), "five of ten are still out");
+    }
+
+    #[test]
+    fn a_folded_large_one_leaves_its_room_to_others() {
+        let mut pool = BufferPool::new(2048, 1).with_large(8192, 1);
+        let mut waits = pool.take(Size::Large);
+        waits.room()[..1].copy_from_slice(b"G");
+        waits.filled(1);
+        pool.fold(&mut waits);
+        assert_eq!(waits.size(), 1);
+        assert_eq!(pool.take(Size::Large).size(), 8192, "one byte is all that the other one takes");
     }
 
     /// Found by the simulation: it was taken for a small one, so that in the end no large ones were left to hand out.

@@ -221,8 +221,15 @@ impl HashBy {
     }
 }
 
+/// A token (RFC 6265 §4.1.1), and none that promises `Secure`, without which browsers throw the cookie away.
 fn cookie_name(text: &str) -> Result<String, String> {
-    token(text, "server")
+    let starts = |prefix: &&str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    match ["__Host-", "__Secure-", "__Http-", "__Host-Http-"].iter().find(|prefix| starts(prefix)) {
+        Some(prefix) => Err(format!(
+            "browsers keep no cookie named {prefix}... that is not Secure, as this one: write for example server"
+        )),
+        None => token(text, "server"),
+    }
 }
 
 /// A name that a field or a cookie can have.
@@ -268,6 +275,10 @@ mod tests {
             assert_eq!(HashBy::parse(text).unwrap_err(), message, "{text}");
         }
         assert_eq!(cookie_name("a;b").unwrap_err(), format!("{names} server"));
+        assert!(["srv", "PILB-SERVER", "a_b.c!", "__Hostile"].iter().all(|name| cookie_name(name).is_ok()));
+        for name in ["__Host-a", "__secure-a", "__Http-", "__Host-Http-x"] {
+            assert!(cookie_name(name).unwrap_err().contains("not Secure"), "{name}");
+        }
     }
 
     #[test]

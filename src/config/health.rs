@@ -38,7 +38,7 @@ pub enum Probe {
     Http {
         /// The target of a GET in origin-form, with its query if there is one.
         path: String,
-        /// What a healthy server answers: 1 to 8 ranges within 100 to 599.
+        /// What a healthy server answers: 1 to 8 ranges within 200 to 599.
         statuses: Vec<RangeInclusive<u16>>,
     },
 }
@@ -203,8 +203,8 @@ impl Method {
 
 /// `200` or `200-399`.
 fn statuses(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let wrong = |_| "not a status: write 100 to 599, or a range such as 200-399".to_owned();
-    let status = |text: &str| values::number(text.trim(), 100, 599).map(|number| number as u16).map_err(wrong);
+    let wrong = |_| "not a final status: write 200 to 599, or a range such as 200-399".to_owned();
+    let status = |text: &str| values::number(text.trim(), 200, 599).map(|number| number as u16).map_err(wrong);
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (status(first)?, status(last)?);
     if first > last { Err(format!("the wrong way round: write {last}-{first}")) } else { Ok(first..=last) }
@@ -253,10 +253,10 @@ mod tests {
     fn statuses_are_single_or_ranges() {
         assert_eq!(statuses("204"), Ok(204..=204));
         assert_eq!(statuses(" 200-399"), Ok(200..=399));
-        assert_eq!(statuses("100-599"), Ok(100..=599));
+        assert_eq!(statuses("200-599"), Ok(200..=599));
         assert_eq!(statuses("399-200").unwrap_err(), "the wrong way round: write 200-399");
         for text in ["", "99", "600", "2xx", "200-", "-200", "200-299-300", "ok"] {
-            assert!(statuses(text).unwrap_err().starts_with("not a status: write 100 to 599"), "{text}");
+            assert!(statuses(text).unwrap_err().starts_with("not a final status: write 200 to 599"), "{text}");
         }
     }
 }

@@ -88,9 +88,9 @@ impl Flow {
     }
 
     /// Makes the buffer larger so that `bytes` unjudged ones fit (a head over the usual size).
-    pub fn widen(&mut self, bytes: usize) {
+    pub fn widen(&mut self, pool: &mut BufferPool, bytes: usize) {
         if let Some(buffer) = &mut self.buffer {
-            buffer.widen(bytes);
+            pool.widen(buffer, bytes);
         }
     }
 
@@ -401,7 +401,7 @@ mod tests {
         flow.sent(60);
         assert_eq!(fill(&mut flow, &mut pool, b"zz"), 2);
         assert_eq!(flow.raw(), b"aaaazz");
-        flow.widen(200);
+        flow.widen(&mut pool, 200);
         assert_eq!(fill(&mut flow, &mut pool, &[b'c'; 190]), 190);
     }
 

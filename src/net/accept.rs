@@ -202,3 +202,61 @@ impl<A: App, I: Io> Worker<A, I> {
         self.arm(slot);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Micros, Now};
+    use crate::engine::{AccessLog, AccessRecord, Close, Flow, Turn};
+    use crate::net::sys::{Listener, Sys};
+    use crate::net::{Remote, Settings};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Instant;
+
+    struct NoLog;
+
+    impl AccessLog for NoLog {
+        fn record(&mut self, _: &AccessRecord) {}
+    }
+
+    /// Wants nobody.
+    struct Refusing;
+
+    impl App for Refusing {
+        type Session = ();
+
+        fn open(&mut self, _: Peer, _: Now) {}
+
+        fn advance(&mut self, (): &mut (), turn: &mut Turn<'_>) {
+            turn.effects.close = Some(Close::Linger);
+        }
+
+        fn deadline(&self, (): &mut (), _: Now, _: &Flow, _: &Flow) -> Option<Micros> {
+            None
+        }
+    }
+
+    #[test]
+    fn who_was_refused_and_only_lingers_makes_room() {
+        let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
+        let settings = Settings {
+            buffer: 4096,
+            buffers: usize::MAX,
+            max_sessions: 1,
+            idle_per_server: 0,
+            drain: NEVER,
+            linger: 3_600_000_000,
+        };
+        let mut worker = Worker::new(Refusing, sys, Vec::new(), Box::new(NoLog), Remote::new(|| {}), settings);
+        let _clients = [1, 2, 3].map(|served| {
+            let client = TcpStream::connect(address).unwrap();
+            while worker.served < served {
+                worker.step().unwrap();
+            }
+            client
+        });
+        assert_eq!(worker.census().sessions, 1);
+    }
+}

@@ -148,7 +148,7 @@ impl<F> Session<F> {
         let Some(exchange) = &mut self.exchange else { return Step::Wait };
         exchange.drop_body(turn.up, settings.max_drained);
         if !exchange.body.is_done() {
-            make_room(turn.up, settings.request.head.max(MAX_TRAILERS));
+            make_room(turn, settings.request.head.max(MAX_TRAILERS));
         }
         if turn.client == Side::Ended && !exchange.body.is_done() && !exchange.body.is_until_close() {
             exchange.blame(CloseReason::ClientClosed, "");
@@ -306,7 +306,7 @@ impl<F> Session<F> {
                 return Err(Refusal { status: 408, end: CloseReason::ClientHeadTimeout, detail: "" });
             }
             Side::Open => {
-                make_room(turn.up, shop.settings.request.head);
+                make_room(turn, shop.settings.request.head);
                 // The rest may never come.
                 turn.up.fold(turn.pool);
             }
@@ -469,8 +469,8 @@ fn connection(version: Version, persist: bool) -> Persist {
 }
 
 /// A message part that must be seen whole may be larger than the buffer.
-fn make_room(up: &mut Flow, bytes: usize) {
-    if !up.has_room() {
-        up.widen(bytes);
+fn make_room(turn: &mut Turn<'_>, bytes: usize) {
+    if !turn.up.has_room() {
+        turn.up.widen(turn.pool, bytes);
     }
 }

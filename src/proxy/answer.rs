@@ -63,7 +63,7 @@ impl Exchange {
             Ok(None) if turn.down.raw().len() < limit => match side {
                 Side::Open => {
                     if !turn.down.has_room() {
-                        turn.down.widen(limit);
+                        turn.down.widen(turn.pool, limit);
                     }
                 }
                 Side::Ended => self.fail(Failure::new(CloseReason::UpstreamTruncated), shop, turn),
@@ -185,7 +185,8 @@ impl Exchange {
         let side = server_side(turn);
         if self.cycle.response == Half::Body {
             let before = turn.down.ready().len();
-            let relayed = relay(&mut self.response, turn.down, self.chunks, u64::MAX, &mut shop.scratch, &mut 0);
+            let relayed =
+                relay(&mut self.response, (turn.down, turn.pool), self.chunks, u64::MAX, &mut shop.scratch, &mut 0);
             self.record.bytes_down += (turn.down.ready().len() - before) as u64;
             if let Err(fault) = relayed {
                 return self.fail(Failure::of_response_body(fault), shop, turn);

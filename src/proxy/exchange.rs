@@ -8,6 +8,7 @@ use crate::http1::cycle::{Cycle, Event, Half};
 use crate::http1::encode::{self, Persist, Shape};
 use crate::http1::request::{Method, RequestHead};
 use crate::http1::{Body, Framing, HeadScan, Version};
+use crate::proxy::choice::Tried;
 use crate::proxy::failure::{Failure, Waits};
 use crate::proxy::limits::{Least, Pace};
 use crate::proxy::relay::{Chunks, relay};
@@ -66,6 +67,13 @@ pub struct Exchange {
     pub(super) wanted: Option<ServerId>,
     /// The first try went to an idle connection that had died, and the second to the same server.
     pub(super) stale: bool,
+    /// Servers that have failed it.
+    pub(super) tried: Tried,
+    /// Since when it waits in the queue.
+    pub(super) queued: Option<Micros>,
+    /// Since when the server cannot go on because the client does not take the answer, and whether that ever lasted.
+    pub(super) blocked: Option<Micros>,
+    pub(super) held_up: bool,
     /// Moments, monotonic: head complete, last dial, last byte moved.
     pub(super) judged: Micros,
     pub(super) dialed: Micros,
@@ -102,6 +110,10 @@ impl Exchange {
             key: 0,
             wanted: None,
             stale: false,
+            tried: Tried::default(),
+            queued: None,
+            blocked: None,
+            held_up: false,
             judged: 0,
             dialed: 0,
             progress: 0,
@@ -123,7 +135,9 @@ impl Exchange {
         (self.scan, self.interim, self.chunks) = (HeadScan::default(), 0, Chunks::Keep);
         (self.reuse, self.rest, self.server) = (None, 0, 0);
         debug_assert!(!self.busy, "a server still counts it as in flight");
-        (self.key, self.wanted, self.stale) = (0, None, false);
+        (self.key, self.wanted, self.stale, self.tried) = (0, None, false, Tried::default());
+        debug_assert!(self.queued.is_none(), "it waits in the queue still");
+        (self.blocked, self.held_up) = (None, false);
         (self.judged, self.dialed, self.progress) = (now, now, now);
         (self.watched, self.given_before) = ((Waits::Connect, 0), turn.up.given());
         self.finish_request = true;
@@ -144,7 +158,6 @@ impl Exchange {
     /// One step: facts in, judgement, wishes out.
     pub(super) fn advance(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
         self.count_unseen(turn);
-        let queued = self.stage == Stage::Queued;
         if turn.drain == Drain::Now && !matches!(self.stage, Stage::Over(_)) {
             self.end_now(CloseReason::Drained, Close::Reset, turn);
         } else if turn.expired && self.watched == self.look(turn.up, turn.down) {
@@ -162,9 +175,7 @@ impl Exchange {
         if self.stage == Stage::Tunnel {
             self.tunnel(turn);
         }
-        if queued && self.stage != Stage::Queued {
-            shop.servers.queue().leave(turn.session);
-        }
+        self.leave_queue(shop, turn);
         match turn.effects.upstream {
             Wish::Park { .. } => self.let_go(true, shop),
             Wish::Drop => self.let_go(false, shop),
@@ -244,7 +255,7 @@ impl Exchange {
         if self.cycle.request == Half::Body {
             let before = self.record.bytes_up;
             let (most, taken) = (shop.settings.max_body, &mut self.record.bytes_up);
-            let relayed = relay(&mut self.request, turn.up, Chunks::Keep, most, &mut shop.scratch, taken);
+            let relayed = relay(&mut self.request, (turn.up, turn.pool), Chunks::Keep, most, &mut shop.scratch, taken);
             self.expects &= self.record.bytes_up == before;
             if let Err(fault) = relayed {
                 return self.fail(Failure::of_request_body(fault), shop, turn);

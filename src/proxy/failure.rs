@@ -1,5 +1,6 @@
 //! What a fault, a lost connection or a passed deadline means: another try, an error page, or a cut.
 
+use crate::base::time::SECOND;
 use crate::base::{Micros, Now};
 use crate::engine::{Close, CloseReason, DialError, Flow, Guilty, Side, Turn};
 use crate::http1::cycle::{Event, Half};
@@ -72,6 +73,9 @@ impl Failure {
     }
 }
 
+/// No server gives up a client sooner.
+const HELD_UP: Micros = SECOND;
+
 /// Whom an exchange waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
@@ -97,10 +101,25 @@ impl Exchange {
         let asked = self.cycle.request == Half::Done && turn.up.drained();
         let answering = self.cycle.response != Half::Head;
         let tunnel = self.stage == Stage::Tunnel;
-        let ending = Ending { reason, detail, reused: self.record.upstream_reused, asked, answering, tunnel };
+        let (reused, held_up) = (self.record.upstream_reused, self.held_up || self.is_blocked(turn.now.mono));
+        let ending = Ending { reason, detail, reused, asked, answering, held_up, tunnel };
         if let Blame::Server(fault) = blame(&ending) {
             let ejected = shop.servers.failed(self.server, fault, self.dialed, turn.now.mono);
             shop.ledger.failed(self.server, ejected);
+        }
+    }
+
+    /// Has the server had to wait for the client for long enough to give up?
+    fn is_blocked(&self, now: Micros) -> bool {
+        self.blocked.is_some_and(|since| now - since >= HELD_UP)
+    }
+
+    fn note_blocked(&mut self, now: Micros, down: &Flow) {
+        if self.stage == Stage::Answering && !down.has_room() {
+            self.blocked = self.blocked.or(Some(now));
+        } else {
+            self.held_up |= self.is_blocked(now);
+            self.blocked = None;
         }
     }
 
@@ -174,8 +193,9 @@ impl Exchange {
     /// When the exchange must be looked at if nothing happens.
     pub(super) fn deadline(&mut self, settings: &Settings, now: Now, up: &Flow, down: &Flow) -> Micros {
         self.note_progress(settings, now, up, down);
+        self.note_blocked(now.mono, down);
         match self.waits_for(up, down) {
-            Waits::Queue => self.judged + settings.queue,
+            Waits::Queue => self.queued.unwrap_or(self.judged) + settings.queue,
             Waits::Connect => self.dialed + settings.upstream_connect,
             Waits::ClientBody | Waits::ClientWrite => self.client_deadline(),
             Waits::UpstreamWrite | Waits::Read => self.progress + settings.upstream_read,

@@ -22,11 +22,17 @@ impl Exchange {
     ) -> Result<Option<ServerId>, Failure> {
         self.key = shop.servers.key_from().map_or(0, |from| from.key(head, client));
         self.wanted = shop.sticky.as_ref().and_then(|sticky| sticky.find(head.fields.named("cookie")));
-        let asked = Asked { now, key: self.key, except: None };
+        let asked = Asked { now, key: self.key, except: self.tried };
         let queued = !shop.servers.queue().is_empty();
         let choice = if queued { Err(Without::Room) } else { shop.servers.pick(&asked, self.wanted) };
         match choice {
-            Ok(server) => Ok(Some(server)),
+            Ok(server) => {
+                // One that has much to do at the moment remains the client's own.
+                if self.wanted.is_some_and(|wanted| shop.servers.is_up(wanted)) {
+                    self.wanted = Some(server);
+                }
+                Ok(Some(server))
+            }
             Err(Without::Room) if shop.servers.queue().has_room() => Ok(None),
             Err(Without::Room) => Err(Failure::new(CloseReason::QueueFull)),
             Err(Without::Down) => Err(shop.no_upstream()),
@@ -46,11 +52,21 @@ impl Exchange {
         }
         match server {
             Some(server) => self.dial(server, shop.settings.send_preface.is_some(), shop, turn),
-            None => {
-                self.stage = Stage::Queued;
-                shop.servers.queue().join(turn.session);
-                shop.ledger.touch();
-            }
+            None => self.join_queue(shop, turn),
+        }
+    }
+
+    fn join_queue(&mut self, shop: &mut Shop, turn: &Turn<'_>) {
+        self.stage = Stage::Queued;
+        self.queued = Some(turn.now.mono);
+        shop.servers.queue().join(turn.session);
+        shop.ledger.touch();
+    }
+
+    /// Who waits no more, for whatever reason, leaves the queue.
+    pub(super) fn leave_queue(&mut self, shop: &mut Shop, turn: &Turn<'_>) {
+        if self.stage != Stage::Queued && self.queued.take().is_some() {
+            shop.servers.queue().leave(turn.session);
         }
     }
 
@@ -59,9 +75,11 @@ impl Exchange {
         if !shop.servers.queue().is_first(turn.session) {
             return;
         }
-        let asked = Asked { now: turn.now.mono, key: self.key, except: None };
-        match shop.servers.pick(&asked, self.wanted) {
-            Ok(server) => self.dial(server, shop.settings.send_preface.is_some(), shop, turn),
+        let asked = Asked { now: turn.now.mono, key: self.key, except: self.tried };
+        let wanted = self.wanted.filter(|wanted| !self.tried.has(*wanted));
+        let fresh = shop.settings.send_preface.is_some() || self.record.attempts > 0;
+        match shop.servers.pick(&asked, wanted) {
+            Ok(server) => self.dial(server, fresh, shop, turn),
             Err(Without::Room) => shop.servers.queue().ask_others(),
             Err(Without::Down) => self.fail(shop.no_upstream(), shop, turn),
         }
@@ -110,36 +128,43 @@ impl Exchange {
         // This very request must not keep its server, if that has a limit, from being chosen again.
         self.let_go(false, shop);
         let reused = self.record.upstream_reused;
-        let asked = Asked { now: turn.now.mono, key: self.key, except: Some(self.server) };
         // That an idle connection died says little of its server. Where a client belongs to a server, that one is asked once more.
         let same = (reused && shop.has_affinity()).then_some(self.server);
-        let Ok(picked) = shop.servers.pick(&asked, same) else { return false };
-        let server = if reused { Some(picked) } else { self.another(picked, shop, turn.now.mono) };
-        let Some(server) = server else { return false };
-        self.stale |= same == Some(server);
+        let except = self.tried.and(self.server);
+        if !reused {
+            self.tried = except;
+        }
+        let asked = Asked { now: turn.now.mono, key: self.key, except };
+        let next = match shop.servers.pick(&asked, same) {
+            Ok(server) if reused || !self.tried.has(server) => Some(server),
+            Ok(server) => {
+                // None of the others is up, as far as this request can tell.
+                shop.servers.done(server, true);
+                let Some(backup) = shop.servers.stand_in(self.tried, turn.now.mono) else { return false };
+                Some(backup)
+            }
+            Err(Without::Room) if shop.servers.queue().has_room() => None,
+            Err(_) => return false,
+        };
+        // What a new connection dies of may be that servers have too much to do already.
+        if !reused && !shop.budget.may_retry(turn.now.mono) {
+            next.into_iter().for_each(|server| shop.servers.done(server, true));
+            return false;
+        }
+        self.stale |= next.is_some() && same == next;
         if turn.up.held() {
             turn.up.rewind();
         }
         self.record.upstream_reused = false;
         shop.ledger.retried(self.server);
-        self.dial(server, true, shop, turn);
+        match next {
+            Some(server) => self.dial(server, true, shop, turn),
+            None => {
+                turn.effects.upstream = Wish::Drop;
+                turn.uplink = Uplink::None;
+                self.join_queue(shop, turn);
+            }
+        }
         true
-    }
-
-    /// For a request whose new connection has failed: the server that was picked, or a backup where that is the same one again, if one more try
-    /// is allowed.
-    fn another(&self, picked: ServerId, shop: &mut Shop, now: Micros) -> Option<ServerId> {
-        let mut server = picked;
-        if picked == self.server {
-            // None of the others is up, as far as this request can tell.
-            shop.servers.done(picked, true);
-            server = shop.servers.stand_in(picked, now)?;
-        }
-        // What a new connection dies of may be that servers have too much to do already.
-        let may = shop.budget.may_retry(now);
-        if !may {
-            shop.servers.done(server, true);
-        }
-        may.then_some(server)
     }
 }

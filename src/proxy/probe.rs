@@ -101,6 +101,11 @@ impl fmt::Display for Bad {
     }
 }
 
+/// The host that a server of this name is called in requests: the path of a Unix socket is none.
+pub fn host_of(name: &str) -> &str {
+    if is_authority(name.as_bytes()) { name } else { "localhost" }
+}
+
 impl Plan {
     /// `None`: there are no probes.
     pub fn kind(&self) -> Option<Kind> {
@@ -114,8 +119,7 @@ impl Plan {
     /// What a probe sends to the server of that name; `None`: nothing, a connection is all.
     pub fn request(&self, name: &str) -> Option<Vec<u8>> {
         let Check::Http { path, .. } = &self.check else { return None };
-        // The path of a Unix socket is no host.
-        let host = if is_authority(name.as_bytes()) { name } else { "localhost" };
+        let host = host_of(name);
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pilb-fast (health check)\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         );

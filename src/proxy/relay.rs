@@ -1,5 +1,6 @@
 //! Passes a body through its flow: content stays where it lies, chunk framing is made canonical around it.
 
+use crate::base::BufferPool;
 use crate::engine::Flow;
 use crate::http1::{Body, Fault, Piece, trailer};
 
@@ -16,7 +17,7 @@ pub enum Chunks {
 /// comes next, but for what would make it longer than `most`, may pass by the buffer.
 pub fn relay(
     body: &mut Body,
-    flow: &mut Flow,
+    (flow, pool): (&mut Flow, &mut BufferPool),
     chunks: Chunks,
     most: u64,
     scratch: &mut Vec<u8>,
@@ -26,7 +27,7 @@ pub fn relay(
         let (len, with): (usize, &[u8]) = match &body.next(flow.raw())? {
             Piece::End => return Ok(()),
             Piece::NeedMore => {
-                make_room(flow);
+                make_room(flow, pool);
                 flow.grant(body.ahead().min(most.saturating_sub(body.content())));
                 return Ok(());
             }
@@ -57,16 +58,16 @@ pub fn relay(
 }
 
 /// A chunk line or trailer section that does not fit a small buffer gets a larger one, within the limits that its reader sets.
-fn make_room(flow: &mut Flow) {
+fn make_room(flow: &mut Flow, pool: &mut BufferPool) {
     if !flow.raw().is_empty() && flow.drained() && !flow.has_room() {
-        flow.widen(2 * flow.raw().len());
+        flow.widen(pool, 2 * flow.raw().len());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{BufferPool, Size};
+    use crate::base::Size;
     use crate::http1::Framing;
 
     fn relayed(input: &[u8], step: usize, chunks: Chunks) -> Result<(String, bool, String), Fault> {
@@ -75,7 +76,7 @@ mod tests {
         for part in input.chunks(step) {
             flow.room(&mut pool, Size::Small)[..part.len()].copy_from_slice(part);
             flow.filled(part.len());
-            relay(&mut body, &mut flow, chunks, u64::MAX, &mut scratch, &mut 0)?;
+            relay(&mut body, (&mut flow, &mut pool), chunks, u64::MAX, &mut scratch, &mut 0)?;
             out.extend_from_slice(flow.ready());
             flow.sent(flow.ready().len());
         }
@@ -103,7 +104,7 @@ mod tests {
             let unseen = flow.take_unseen();
             body.pass(unseen);
             taken += unseen;
-            relay(&mut body, flow, Chunks::Keep, most, &mut Vec::new(), &mut taken)
+            relay(&mut body, (flow, &mut BufferPool::new(1, 1)), Chunks::Keep, most, &mut Vec::new(), &mut taken)
         };
         flow.room(&mut pool, Size::Small)[..10].copy_from_slice(b"0123456789");
         flow.filled(10);

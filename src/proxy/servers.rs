@@ -5,11 +5,11 @@ use crate::base::time::SECOND;
 use crate::engine::{Chores, Drain, News, Outcome, ServerId};
 use crate::proxy::Place;
 use crate::proxy::board::{Board, Notice};
-use crate::proxy::choice::{Asked, Choice, KeyFrom, Load, Method};
+use crate::proxy::choice::{Asked, Choice, KeyFrom, Load, Method, Tried};
 use crate::proxy::health::{Change, Fault, Health, Rules, State, may_eject};
 use crate::proxy::idle::Idle;
 use crate::proxy::ledger::Standing;
-use crate::proxy::probe::{Check, Plan, Verdict};
+use crate::proxy::probe::{Check, Plan, Verdict, host_of};
 use crate::proxy::prober::Prober;
 use crate::proxy::queue::Queue;
 use std::sync::Arc;
@@ -113,6 +113,11 @@ impl Servers {
         self.list.get(usize::from(server)).map_or("", |server| &server.name)
     }
 
+    /// What it is called in a request that names no host.
+    pub fn host(&self, server: ServerId) -> &str {
+        host_of(self.name(server))
+    }
+
     /// Of the servers' names, in their order.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
         self.loads.iter().map(|load| load.id)
@@ -124,7 +129,8 @@ impl Servers {
 
     // ---- choosing
 
-    /// A server for a request: `wanted` if that one may be chosen. The request is in flight with it from now on, until [`Servers::done`].
+    /// A server for a request: `wanted` if that one may be chosen, and none that it was tried on before where there are others. The request is in
+    /// flight with it from now on, until [`Servers::done`].
     pub fn pick(&mut self, asked: &Asked, wanted: Option<ServerId>) -> Result<ServerId, Without> {
         if self.version != self.board.version() {
             self.read_board(asked.now);
@@ -133,7 +139,7 @@ impl Servers {
         let may = |load: &Load| load.weight > 0 && !load.full;
         loop {
             let wanted = wanted.filter(|server| self.loads.get(usize::from(*server)).is_some_and(may));
-            match wanted.or_else(|| self.choice.pick(&self.loads, self.uniform, asked)) {
+            match wanted.or_else(|| self.choose(asked)) {
                 // Unless another worker has just taken the last seat.
                 Some(server) if self.begin(server) => return Ok(server),
                 Some(_) => {}
@@ -143,12 +149,31 @@ impl Servers {
         }
     }
 
-    /// A backup that may take a request which `failed` has just failed, while backups get none yet.
-    pub fn stand_in(&mut self, failed: ServerId, now: Micros) -> Option<ServerId> {
+    fn choose(&mut self, asked: &Asked) -> Option<ServerId> {
+        let chosen = self.choice.pick(&self.loads, self.uniform, asked);
+        if chosen.is_some() || asked.except.is_empty() {
+            return chosen;
+        }
+        // Better wait for another one than take one that has failed.
+        let other = |(at, load): (usize, &Load)| load.weight > 0 && !asked.except.has(at as ServerId);
+        if self.loads.iter().enumerate().any(other) {
+            return None;
+        }
+        self.choice.pick(&self.loads, self.uniform, &Asked { except: Tried::default(), ..*asked })
+    }
+
+    /// May the server get requests, apart from how many it has?
+    pub fn is_up(&self, server: ServerId) -> bool {
+        self.loads.get(usize::from(server)).is_some_and(|load| load.weight > 0)
+    }
+
+    /// A backup that may take a request which these have failed, while backups get none yet.
+    pub fn stand_in(&mut self, failed: Tried, now: Micros) -> Option<ServerId> {
         self.look_for_seats();
         let free = |at: &usize| {
             self.list[*at].backup
-                && *at != usize::from(failed)
+                && !self.drained[*at]
+                && !failed.has(*at as ServerId)
                 && self.health[*at].state(now) == State::Up
                 && !self.loads[*at].full
         };
@@ -218,14 +243,13 @@ impl Servers {
     /// An exchange that wished for its connection at `began` was failed by the server. True if that ejects it.
     pub fn failed(&mut self, server: ServerId, fault: Fault, began: Micros, now: Micros) -> bool {
         let index = usize::from(server);
-        // Backups count: they get its requests if there is nobody else.
-        let up = |health: &Health| health.share(now, &self.policy.health) > 0;
-        let others_up = self.health.iter().enumerate().filter(|(at, health)| *at != index && up(health)).count();
+        // Backups count: they get its requests if there is nobody else. Who is drained gets none.
+        let up = |at: usize| !self.drained[at] && self.health[at].share(now, &self.policy.health) > 0;
+        let others_up = (0..self.list.len()).filter(|at| *at != index && up(*at)).count();
         let Some(backup) = self.list.get(index).map(|server| server.backup) else { return false };
         let alike = || self.health.iter().zip(&self.list).filter(|(_, server)| server.backup == backup);
         let ejected = alike().filter(|(health, _)| matches!(health.state(now), State::Ejected { .. })).count();
-        let backups_up =
-            !backup && self.health.iter().zip(&self.list).any(|(health, server)| server.backup && up(health));
+        let backups_up = !backup && (0..self.list.len()).any(|at| self.list[at].backup && up(at));
         let may = may_eject(alike().count(), ejected, others_up, backups_up);
         let Some(health) = self.health.get_mut(index) else { return false };
         let Some(change) = health.failed(fault, began, now, &self.policy.health, may) else { return false };

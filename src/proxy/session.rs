@@ -135,16 +135,25 @@ impl Session {
             }
             // A probe connects and goes.
             Ok(None) if turn.up.raw().is_empty() => self.stay_idle(turn),
-            Ok(None) => self.await_more(shop, turn),
-            Err(fault) => {
-                // Whoever speaks otherwise is not answered: it may not even speak HTTP.
-                let mut exchange = self.exchange(shop, turn);
-                exchange.record.bytes_up = turn.up.raw().len() as u64;
-                exchange.record.detail = fault.word();
-                exchange.end_now(CloseReason::BadPreface, Close::Finish, turn);
-                self.run(exchange, shop, turn);
+            Ok(None) => {
+                if turn.drain == Drain::Finish && matches!(self.state, State::Preface { leaving: false }) {
+                    (self.state, self.since) = (State::Preface { leaving: true }, turn.now.mono);
+                }
+                if let Some(reason) = self.waits_in_vain(shop, turn) {
+                    self.end_unanswered(reason, "", shop, turn);
+                }
             }
+            Err(fault) => self.end_unanswered(CloseReason::BadPreface, fault.word(), shop, turn),
         }
+    }
+
+    /// Whoever speaks otherwise is not answered: it may not even speak HTTP.
+    fn end_unanswered(&mut self, reason: CloseReason, detail: &'static str, shop: &mut Shop, turn: &mut Turn<'_>) {
+        let mut exchange = self.exchange(shop, turn);
+        exchange.record.bytes_up = turn.up.raw().len() as u64;
+        exchange.record.detail = detail;
+        exchange.end_now(reason, Close::Finish, turn);
+        self.run(exchange, shop, turn);
     }
 
     fn await_head(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
@@ -153,6 +162,7 @@ impl Session {
             turn.up.skip(blank);
             self.blank += (blank / 2) as u8;
             if matches!(turn.up.raw(), [] | [b'\r']) {
+                turn.up.fold(turn.pool);
                 return self.stay_idle(turn);
             }
             self.blank = 0;
@@ -189,24 +199,26 @@ impl Session {
     }
 
     fn await_more(&mut self, shop: &mut Shop, turn: &mut Turn<'_>) {
-        let reason = match turn.client {
-            Side::Ended => CloseReason::ClientClosed,
-            Side::Broken => CloseReason::ClientReset,
-            Side::Open if turn.expired => CloseReason::ClientHeadTimeout,
-            Side::Open if turn.drain == Drain::Now => CloseReason::Drained,
-            Side::Open => {
-                if !turn.up.has_room() {
-                    turn.up.widen(shop.settings.request.head);
-                }
-                // The rest may never come.
-                turn.up.fold(turn.pool);
-                if !(turn.up.is_bulky() && turn.pool.is_short()) {
-                    return;
-                }
-                CloseReason::MemoryLow
-            }
-        };
-        self.fail(Failure::new(reason), shop, turn);
+        if let Some(reason) = self.waits_in_vain(shop, turn) {
+            self.fail(Failure::new(reason), shop, turn);
+        }
+    }
+
+    /// Why the rest of what has begun will not come, or cannot be waited for.
+    fn waits_in_vain(&self, shop: &Shop, turn: &mut Turn<'_>) -> Option<CloseReason> {
+        match turn.client {
+            Side::Ended => return Some(CloseReason::ClientClosed),
+            Side::Broken => return Some(CloseReason::ClientReset),
+            Side::Open if turn.expired => return Some(CloseReason::ClientHeadTimeout),
+            Side::Open if turn.drain == Drain::Now => return Some(CloseReason::Drained),
+            Side::Open => {}
+        }
+        if !turn.up.has_room() {
+            turn.up.widen(turn.pool, shop.settings.request.head);
+        }
+        // It may never come.
+        turn.up.fold(turn.pool);
+        (turn.up.is_bulky() && turn.pool.is_short()).then_some(CloseReason::MemoryLow)
     }
 
     fn refuse(&mut self, fault: Fault, shop: &mut Shop, turn: &mut Turn<'_>) {
@@ -303,7 +315,7 @@ impl Session {
         }
         let Settings { trusted, forwarded, .. } = &shop.settings;
         let forwarded = if trusted.is_empty() { *forwarded } else { forwarded.believing(seen.keep) };
-        let fallback = shop.servers.name(server.unwrap_or(0));
+        let fallback = if head.host.is_some() { "" } else { shop.servers.host(server.unwrap_or(0)) };
         rewrite::request(&mut shop.scratch, head, self.peer, forwarded, fallback);
         Ok(server)
     }

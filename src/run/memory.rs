@@ -75,10 +75,18 @@ pub(super) fn watch(ceiling: Ceiling, room: Arc<Room>) {
     let Ceiling { gauge, bytes: ceiling } = ceiling;
     log::info!("new clients are turned away while memory is over {} MiB", ceiling >> 20);
     let look = move || {
-        let (mut pause, mut was) = (PAUSE, false);
+        let (mut pause, mut was, mut blind) = (PAUSE, false, false);
         loop {
             thread::sleep(pause);
-            let Some(used) = gauge.read() else { continue };
+            let Some(used) = gauge.read() else {
+                // The process may have been moved to another group. Better too many clients than none.
+                room.set(i64::MAX);
+                if !std::mem::replace(&mut blind, true) {
+                    log::warn!("memory cannot be measured any more: nobody is turned away because of it");
+                }
+                continue;
+            };
+            blind = false;
             pause = if used as f64 > ceiling as f64 * LITTLE { SHORT_PAUSE } else { PAUSE };
             let is = used as f64 >= ceiling as f64 * if was { AGAIN } else { 1.0 };
             room.set(if is { 0 } else { (ceiling as i64 - used as i64).max(0) / CLIENT });
@@ -185,6 +193,18 @@ mod tests {
         assert_eq!(ceiling(8 << 30).backlog(4096, 2), 4096);
         assert_eq!(ceiling(0).backlog(4096, 2), 16);
         assert_eq!(ceiling(32 << 20).buffers(2), 4 << 20);
+    }
+
+    #[test]
+    fn the_only_request_has_room_for_its_buffers() {
+        use crate::base::buffer::HEADROOM;
+        use crate::base::{BufferPool, Size};
+        for (memory, workers, buffer) in [(32 << 20, 8, 1 << 20), (32 << 20, 64, 64 << 10), (96 << 20, 16, 1 << 20)] {
+            let ceiling = Ceiling { gauge: Gauge::Process, bytes: memory };
+            let mut pool = BufferPool::new(HEADROOM + buffer, 64).within(ceiling.buffers(workers));
+            let _head = pool.take(Size::Small);
+            assert!(!pool.is_short(), "--max-memory {memory} --workers {workers} --buffer-size {buffer}: always 503");
+        }
     }
 
     #[test]

@@ -255,6 +255,19 @@ fn descriptors_that_run_out_are_survived_without_spinning() {
 }
 
 #[test]
+fn unused_connections_to_servers_make_way_for_new_clients() {
+    let servers: Vec<_> = (0..20).map(|_| Server::named("a")).collect();
+    let servers: Vec<_> = servers.iter().collect();
+    let proxy = proxy(&servers, "--upstream-idle-timeout 1h --client-idle-timeout 1h");
+    let mut first = proxy.client();
+    assert!((0..20).all(|_| first.get("/").status == 200));
+    // Once it serves, so that no limit of clients follows from it.
+    proxy.limit_open_files(proxy.open_files() as u64);
+    let mut clients: Vec<_> = (0..10).map(|_| proxy.client()).collect();
+    assert!(clients.iter_mut().all(|client| [200, 503].contains(&client.get("/").status)));
+}
+
+#[test]
 fn unused_connections_to_servers_make_way_when_descriptors_run_out() {
     // Each of these servers would have its idle connection kept, and there are not enough descriptors for all of them.
     let servers: Vec<_> = (0..40).map(|_| Server::named("a")).collect();

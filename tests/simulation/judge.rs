@@ -136,7 +136,10 @@ impl Judge {
             // Who pipelines while the proxy closes may lose the end of the last answer to a reset.
             CloseReason::Done => {
                 let raced = conn.late && book.stories[&exchange.client].pipelines;
-                check((whole || raced) && !tunnel, ONE_RECORD, told)?;
+                // Who resets as the end comes may have had all, and does not see an end that is the connection's.
+                let reset =
+                    !book.stories[&exchange.client].blames.is_empty() && given.is_some_and(|given| given.until_close);
+                check((whole || raced || reset) && !tunnel, ONE_RECORD, told)?;
             }
             CloseReason::TunnelDone => {
                 let all = exchange.plan.answer.shape.content();
@@ -276,6 +279,8 @@ impl Judge {
         check(net.held.is_empty() && net.pipes == 0, NO_LEAK, || {
             format!("{} streams, {} pipes", net.held.len(), net.pipes)
         })?;
+        let pressed =
+            net.most_clients > self.places || net.weather.descriptors < usize::MAX || net.weather.accept_error > 0;
         for (conn, story) in &book.stories {
             if story.wild {
                 let (down, total) = (story.down, story.tap.total);
@@ -293,7 +298,7 @@ impl Judge {
                         || book.drained.or(book.stopped).is_some()
                         || net.leapt.is_some()
                         // Who idles makes room, perhaps just as it wants to ask.
-                        || (net.most_clients > self.places && open)
+                        || (pressed && open)
                         || (net.weather.accept_error > 0 && net.conns[*conn].received == 0);
                     check(gone || !open, NO_EXCUSE, || format!("{} on c{conn} was not served", exchange.line()))?;
                 }
@@ -301,9 +306,9 @@ impl Judge {
                 let raced = story.pipelines
                     && (net.conns[*conn].late || is_cut_by_reset(story, exchange.index, &net.conns[*conn]));
                 let whole = given.filter(|given| given.end.is_some_and(|end| end > story.received));
-                // Nor where memory is too short to wait for the client.
-                let raced =
-                    raced || exchange.record.as_ref().is_some_and(|record| record.end == CloseReason::MemoryLow);
+                // Nor where places, descriptors or memory are too short to wait for the client.
+                let low = exchange.record.as_ref().is_some_and(|record| record.end == CloseReason::MemoryLow);
+                let raced = raced || low || pressed;
                 let patient = story.hasty && net.weather.window.0 > 1000 && net.weather.latency < 10_000;
                 if let Some(given) =
                     whole.filter(|_| story.blames.is_empty() && patient && !raced && book.stopped.is_none())

@@ -65,7 +65,7 @@ impl Setup {
         policy.health.slow_start = *random.pick(&[0, 5 * SECOND]);
         policy.probes.check = random.pick(&[Check::Off, Check::Off, Check::Tcp]).clone();
         policy.probes.interval = *random.pick(&[SECOND / 5, 5 * SECOND]);
-        if setup.weather.window.1 <= 2000 {
+        if setup.weather.window.1 <= 20_000 {
             // What takes hours is not to consist of probes.
             policy.probes.interval = 5 * SECOND;
         }

@@ -56,6 +56,7 @@ fn mixed(key: u64, id: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::choice::Tried;
     use std::collections::BTreeMap;
     use xxhash_rust::xxh3::xxh3_64;
 
@@ -66,7 +67,7 @@ mod tests {
     }
 
     fn place(loads: &[Load], uniform: bool) -> Vec<u64> {
-        let candidates = Candidates { loads, uniform, except: None };
+        let candidates = Candidates { loads, uniform, except: Tried::default() };
         (0..KEYS).map(|key| loads[pick(&candidates, xxh3_64(&key.to_le_bytes())).unwrap()].id).collect()
     }
 
@@ -140,7 +141,7 @@ mod tests {
         let mut spread = std::collections::BTreeSet::new();
         for total in 0..2000u32 {
             let index = {
-                let candidates = Candidates { loads: &loads, uniform: false, except: None };
+                let candidates = Candidates { loads: &loads, uniform: false, except: Tried::default() };
                 pick(&candidates, 42).unwrap()
             };
             spread.insert(index);

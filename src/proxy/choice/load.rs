@@ -3,6 +3,7 @@
 use crate::base::Micros;
 use crate::base::time::SECOND;
 use crate::engine::ServerId;
+use crate::proxy::choice::Tried;
 
 /// In this time a latency that is not measured again falls to 1/e.
 pub const TAU: Micros = 10 * SECOND;
@@ -60,14 +61,12 @@ pub(super) struct Candidates<'l> {
     pub loads: &'l [Load],
     /// All weights are equal, and none is 0.
     pub uniform: bool,
-    pub except: Option<ServerId>,
+    pub except: Tried,
 }
 
 impl<'l> Candidates<'l> {
     pub fn has(&self, index: usize) -> bool {
-        self.loads.get(index).is_some_and(|load| {
-            !load.full && load.weight > 0 && self.except.is_none_or(|other| usize::from(other) != index)
-        })
+        self.loads.get(index).is_some_and(|load| !load.full && load.weight > 0 && !self.except.has(index as ServerId))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (usize, &'l Load)> + use<'_, 'l> {

@@ -1,7 +1,7 @@
 //! Which server gets the next request: the methods, what they know of the servers, where a hash key comes from, sticky cookies.
 //!
-//! Each worker has its own [`Choice`] and its own [`Load`]s, and chooses by what it sees. Every method leaves out servers of weight 0 and
-//! full ones, and takes the one that has just failed only where there is no other.
+//! Each worker has its own [`Choice`] and its own [`Load`]s, and chooses by what it sees. Every method leaves out servers of weight 0, full
+//! ones, and those that have failed the request.
 //!
 //! What a slow server does to the clients under each method, in milliseconds: five servers work at eight requests at a time each, four
 //! of them for 10 ms on average and one for 100 ms (exponentially distributed; requests come as a Poisson process, for 30 s, for 10,000
@@ -44,7 +44,7 @@ mod tests;
 pub use hash::SPARE;
 pub use key::KeyFrom;
 pub use load::{Load, TAU};
-pub use sticky::{Sticky, is_cookie_name, key_of};
+pub use sticky::{Sticky, key_of};
 
 use crate::base::Micros;
 use crate::engine::ServerId;
@@ -72,8 +72,43 @@ pub struct Asked {
     pub now: Micros,
     /// For [`Method::Hash`], from [`KeyFrom`].
     pub key: u64,
-    /// It has just failed.
-    pub except: Option<ServerId>,
+    /// They have failed it.
+    pub except: Tried,
+}
+
+/// Servers that have failed a request: as many as it may be tried on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    servers: [ServerId; MOST_TRIED],
+    count: u8,
+}
+
+/// One, and three more.
+const MOST_TRIED: usize = 4;
+
+impl Tried {
+    pub fn add(&mut self, server: ServerId) {
+        if !self.has(server)
+            && let Some(place) = self.servers.get_mut(usize::from(self.count))
+        {
+            *place = server;
+            self.count += 1;
+        }
+    }
+
+    /// The same and this one.
+    pub fn and(mut self, server: ServerId) -> Tried {
+        self.add(server);
+        self
+    }
+
+    pub fn has(&self, server: ServerId) -> bool {
+        self.servers[..usize::from(self.count)].contains(&server)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 /// A method and what it remembers. A choice allocates nothing.
@@ -105,25 +140,18 @@ impl Choice {
         {
             return Some(index as ServerId);
         }
-        self.search(Candidates { loads, uniform, except: asked.except }, asked)
+        self.search(&Candidates { loads, uniform, except: asked.except }, asked)
     }
 
     #[inline(never)]
-    fn search(&mut self, mut candidates: Candidates<'_>, asked: &Asked) -> Option<ServerId> {
-        let mut chosen = self.among(&candidates, asked);
-        if chosen.is_none() && candidates.except.take().is_some() {
-            chosen = self.among(&candidates, asked);
-        }
-        chosen.map(|index| index as ServerId)
-    }
-
-    fn among(&mut self, candidates: &Candidates<'_>, asked: &Asked) -> Option<usize> {
-        match self.method {
+    fn search(&mut self, candidates: &Candidates<'_>, asked: &Asked) -> Option<ServerId> {
+        let chosen = match self.method {
             Method::RoundRobin => self.rotation.pick(candidates),
             Method::Least => self.least(candidates),
             Method::TwoChoices => two::pick(candidates, &mut self.random, asked.now),
             Method::Hash => hash::pick(candidates, asked.key),
-        }
+        };
+        chosen.map(|index| index as ServerId)
     }
 
     fn least(&mut self, candidates: &Candidates<'_>) -> Option<usize> {

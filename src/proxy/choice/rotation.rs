@@ -8,6 +8,7 @@
 
 use super::load::{Candidates, Load};
 use crate::engine::ServerId;
+use crate::proxy::choice::Tried;
 
 #[derive(Debug)]
 pub(super) struct Rotation {
@@ -39,10 +40,10 @@ impl Rotation {
 
     /// Among equals, whose turn it is: the shortest way, for the case that nothing is amiss. None: look at the others, too.
     #[inline]
-    pub fn turn(&mut self, loads: &[Load], except: Option<ServerId>) -> Option<usize> {
+    pub fn turn(&mut self, loads: &[Load], except: Tried) -> Option<usize> {
         let chosen = self.next;
         let free = loads.get(chosen).is_some_and(|load| !load.full);
-        if !free || except.is_some_and(|other| usize::from(other) == chosen) {
+        if !free || except.has(chosen as ServerId) {
             return None;
         }
         self.kept = false;
@@ -96,7 +97,7 @@ mod tests {
 
     fn order(rotation: &mut Rotation, weights: &[u32], uniform: bool, picks: usize) -> Vec<usize> {
         let loads = loads(weights);
-        let candidates = Candidates { loads: &loads, uniform, except: None };
+        let candidates = Candidates { loads: &loads, uniform, except: Tried::default() };
         (0..picks).filter_map(|_| rotation.pick(&candidates)).collect()
     }
 

@@ -67,9 +67,10 @@ fn is_less(a: &Load, b: &Load, now: Micros) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::choice::Tried;
 
     fn share(loads: &[Load], uniform: bool) -> Vec<u32> {
-        let candidates = Candidates { loads, uniform, except: None };
+        let candidates = Candidates { loads, uniform, except: Tried::default() };
         let (mut random, mut counts) = (Random::new(7), vec![0; loads.len()]);
         (0..10_000).filter_map(|_| pick(&candidates, &mut random, 0)).for_each(|index| counts[index] += 1);
         counts

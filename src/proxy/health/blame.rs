@@ -30,6 +30,8 @@ pub struct Ending {
     pub asked: bool,
     /// The whole head of the answer had come.
     pub answering: bool,
+    /// The client had kept it waiting, by not taking the answer.
+    pub held_up: bool,
     /// It had become a tunnel.
     pub tunnel: bool,
 }
@@ -47,8 +49,9 @@ pub fn blame(end: &Ending) -> Blame {
         // What goes through a tunnel is between the two, and so is its end.
         CloseReason::UpstreamReset | CloseReason::UpstreamClosed if end.tunnel => Blame::Success,
         // Who gives up a request that stalls, or does not want the rest of it, may close, and a close before all was read is a reset.
+        // So may who gives up a client that does not take the answer.
         CloseReason::UpstreamClosed | CloseReason::UpstreamReset | CloseReason::UpstreamTruncated
-            if stale || !end.asked =>
+            if stale || !end.asked || end.held_up =>
         {
             Blame::Nobody
         }
@@ -114,6 +117,13 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_gives_up_a_client_that_reads_nothing_is_not_blamed() {
+        for reason in [CloseReason::UpstreamReset, CloseReason::UpstreamTruncated] {
+            assert_eq!(blame(&Ending { answering: true, held_up: true, ..ending(reason) }), Blame::Nobody);
+        }
+    }
+
+    #[test]
     fn a_whole_answer_is_a_success_whatever_its_status_and_however_it_was_asked() {
         for asked in [false, true] {
             assert_eq!(blame(&Ending { asked, ..ending(CloseReason::Done) }), Blame::Success);
@@ -125,9 +135,9 @@ mod tests {
     #[test]
     fn only_ends_that_the_table_lays_to_the_server_are_ever_its_fault() {
         for reason in CloseReason::ALL.iter().copied().filter(|reason| reason.guilty() != Guilty::Upstream) {
-            for bits in 0..16u8 {
-                let [reused, asked, answering, tunnel] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-                let end = Ending { reason, detail: "", reused, asked, answering, tunnel };
+            for bits in 0..32u8 {
+                let [reused, asked, answering, held_up, tunnel] = [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
+                let end = Ending { reason, detail: "", reused, asked, answering, held_up, tunnel };
                 assert!(!matches!(blame(&end), Blame::Server(_)), "{end:?}");
             }
         }

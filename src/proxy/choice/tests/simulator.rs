@@ -109,7 +109,7 @@ impl World<'_> {
         let worker = self.random.below(self.workers.len() as u64) as usize;
         let (choice, loads) = &mut self.workers[worker];
         let uniform = loads.iter().all(|load| load.weight == loads[0].weight);
-        let server = usize::from(choice.pick(loads, uniform, &Asked { now, key, except: None }).unwrap());
+        let server = usize::from(choice.pick(loads, uniform, &Asked { now, key, ..Asked::default() }).unwrap());
         loads[server].in_flight += 1;
         let request = Request { since: now, worker };
         if self.queues[server].0 < self.servers[server].places {

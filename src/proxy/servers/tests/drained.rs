@@ -14,11 +14,11 @@ fn servers(board: &Arc<Board>) -> Servers {
 
 /// Who gets the next four requests.
 fn four(servers: &mut Servers) -> Result<Vec<ServerId>, Without> {
-    (0..4).map(|_| servers.pick(&Asked { now: 5, key: 0, except: None }, Some(1))).collect()
+    (0..4).map(|_| servers.pick(&Asked { now: 5, ..Asked::default() }, Some(1))).collect()
 }
 
 fn turns(servers: &mut Servers) -> Result<Vec<ServerId>, Without> {
-    (0..4).map(|_| servers.pick(&Asked { now: 5, key: 0, except: None }, None)).collect()
+    (0..4).map(|_| servers.pick(&Asked { now: 5, ..Asked::default() }, None)).collect()
 }
 
 #[test]
@@ -66,4 +66,34 @@ fn who_looks_on_hears_of_changes_once() {
     assert!(!servers.take_changed());
     assert!(turns(&mut servers).is_ok() && servers.take_changed());
     assert_eq!(servers.standing(9, 5).0, 0);
+}
+
+#[test]
+fn a_drained_backup_stands_in_for_nobody() {
+    let list = [super::server("a", 1, false), super::server("spare", 1, true)];
+    let board = Arc::new(Board::new(2));
+    let mut worker = super::Worker::among(&list, super::policy(Check::Off), board.clone(), false);
+    board.drain(1, true);
+    assert_eq!(worker.picks(2), [0, 0]);
+    assert_eq!(
+        worker.servers.stand_in(Tried::default().and(0), 0),
+        None,
+        "the admin side has said: no requests for it"
+    );
+}
+
+#[test]
+fn the_last_one_that_is_not_drained_is_not_ejected() {
+    let list = [super::server("a", 1, false), super::server("b", 1, false)];
+    let board = Arc::new(Board::new(2));
+    let mut worker = super::Worker::among(&list, super::policy(Check::Off), board.clone(), false);
+    board.drain(1, true);
+    assert_eq!(worker.picks(2), [0, 0]);
+    let ejections = (0..40).filter(|_| worker.servers.failed(0, Fault::Answer, 0, 0)).count();
+    let first = worker.servers.failed(0, Fault::Answer, 0, 0);
+    board.drain(1, false);
+    assert!(worker.pick().is_ok());
+    let ejected = worker.servers.failed(0, Fault::Answer, 0, 0);
+    let state = worker.servers.health[0].state(0);
+    assert_eq!((ejections, first), (0, false), "it is the last one; with the other one back: {ejected}, {state:?}");
 }

@@ -221,8 +221,11 @@ fn a_limit_holds_for_all_workers_together() {
     let [mut one, mut other] = [0, 1].map(|_| Worker::among(&list, few.clone(), board.clone(), false));
     assert_eq!((one.pick(), other.pick()), (Ok(0), Ok(0)));
     assert_eq!((one.pick(), other.pick()), (Err(Without::Room), Err(Without::Room)));
-    assert_eq!((one.servers.stand_in(0, 0), other.servers.stand_in(0, 0)), (Some(1), Some(1)));
-    assert_eq!(one.servers.stand_in(0, 0), None, "the backup is full");
+    assert_eq!(
+        (one.servers.stand_in(Tried::default().and(0), 0), other.servers.stand_in(Tried::default().and(0), 0)),
+        (Some(1), Some(1))
+    );
+    assert_eq!(one.servers.stand_in(Tried::default().and(0), 0), None, "the backup is full");
     one.servers.done(0, false);
     assert_eq!((other.pick(), one.pick(), other.servers.in_flight()), (Ok(0), Err(Without::Room), 3));
 }
@@ -239,4 +242,21 @@ fn who_drains_probes_nobody() {
     worker.chores.drain = Drain::Finish;
     assert_eq!(worker.at(0), [0; 0]);
     assert_eq!(worker.servers.attend(&mut worker.chores), Micros::MAX);
+}
+
+#[test]
+fn a_request_is_not_sent_back_to_whom_it_was_tried_on_while_there_are_others() {
+    for method in [Method::RoundRobin, Method::Least, Method::TwoChoices, Method::Hash] {
+        let mut few = policy(Check::Off);
+        (few.method, few.most) = (method, Some(9));
+        let mut worker = Worker::new(&["a", "b", "c"].map(|name| server(name, 1, false)), few);
+        let except = Tried::default().and(0).and(1);
+        // The third has as much to do as it may have, one less.
+        (0..8).for_each(|_| assert_eq!(worker.servers.pick(&Asked::default(), Some(2)), Ok(2)));
+        let asked = Asked { except, ..Asked::default() };
+        assert_eq!(worker.servers.pick(&asked, None), Ok(2), "{method:?}");
+        assert_eq!(worker.servers.pick(&asked, None), Err(Without::Room), "better wait for it");
+        worker.servers.board.drain(2, true);
+        assert!(worker.servers.pick(&asked, None).is_ok_and(|server| server != 2), "there is no other");
+    }
 }
