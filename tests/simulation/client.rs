@@ -329,6 +329,9 @@ impl Client {
             return self.leave(net);
         }
         if net.now >= self.gives_up {
+            if let Some(story) = book.stories.get_mut(&conn) {
+                story.blames.push("has lost patience");
+            }
             return self.leave(net);
         }
         self.be_patient(me, net);

@@ -240,13 +240,14 @@ impl Judge {
             let conn = &net.conns[*id];
             let Some(story) = book.stories.get(id).filter(|_| conn.server.is_none()) else { continue };
             let current = story.exchanges.get(story.records);
-            let last = story.exchanges.get(story.records.wrapping_sub(1));
-            let carriers = current.into_iter().chain(last).flat_map(|id| &book.exchanges[*id].carried);
-            // Of which of its requests the records are, nobody knows of a hostile client.
-            let all = story.exchanges.iter().filter(|_| story.wild).flat_map(|id| &book.exchanges[*id].carried);
-            let moved = carriers.chain(all).map(|conn| net.conns[*conn].stamps.until(net.now)).max().unwrap_or(0);
+            // Several may have ended just now. And of which of its requests the records are, nobody knows of a hostile client.
+            let lately = if story.wild { 0 } else { story.records.saturating_sub(3) };
+            let recent = story.exchanges.iter().skip(lately).take(if story.wild { usize::MAX } else { 4 });
+            let carriers = recent.flat_map(|id| &book.exchanges[*id].carried);
+            let moved = carriers.map(|conn| net.conns[*conn].stamps.until(net.now)).max().unwrap_or(0);
             // It may be the one that had to wait for a place.
-            let placed = if conn.received == 0 { self.waited.max(conn.begun) } else { conn.begun };
+            let placed =
+                if conn.stamps.until(net.now) <= conn.begun { self.waited.max(conn.begun) } else { conn.begun };
             let silent = net.now - moved.max(conn.stamps.until(net.now)).max(placed);
             let longest = [
                 s.client_idle,
