@@ -92,8 +92,8 @@ impl<A: App, I: Io> Worker<A, I> {
         }
     }
 
-    /// A place or a descriptor is needed: those that only linger have to go, or else the clients that have been idle the longest after a request have to
-    /// finish. (Who has not asked yet is about to, or meets its own deadline.) False if there is nobody.
+    /// A place or a descriptor is needed: those that only linger have to go, or else the clients that have been idle the longest after a
+    /// request have to finish. (Who has not asked yet is about to, or meets its own deadline.) False if there is nobody.
     fn make_room(&mut self) -> bool {
         if self.now.mono < self.room_after {
             return false;

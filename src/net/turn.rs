@@ -424,10 +424,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_a_slow_client_has_taken_is_seen_at_its_deadline_though_no_event_tells_of_it() {
+    /// A worker with this app, and its only client.
+    fn alone<A: App>(app: A) -> (Worker<A, Sys>, TcpStream) {
         let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nodelay(true).unwrap();
         let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
         let settings = Settings {
             buffer: 16 * 1024,
@@ -437,8 +438,12 @@ mod tests {
             drain: NEVER,
             linger: 0,
         };
-        let remote = Remote::new(|| {});
-        let mut worker = Worker::new(Gusher::default(), sys, Vec::new(), Box::new(NoLog), remote, settings);
+        (Worker::new(app, sys, Vec::new(), Box::new(NoLog), Remote::new(|| {}), settings), client)
+    }
+
+    #[test]
+    fn what_a_slow_client_has_taken_is_seen_at_its_deadline_though_no_event_tells_of_it() {
+        let (mut worker, mut client) = alone(Gusher::default());
         // Until the send buffer is full, also by how much the kernel lets it grow.
         while worker.app.gone.iter().rev().take(20).filter(|gone| worker.app.gone.last() == Some(gone)).count() < 20 {
             worker.step().unwrap();
@@ -482,19 +487,7 @@ mod tests {
 
     #[test]
     fn the_wheel_does_not_grow_with_each_request_of_a_client() {
-        let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        client.set_nodelay(true).unwrap();
-        let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
-        let settings = Settings {
-            buffer: 16 * 1024,
-            buffers: usize::MAX,
-            max_sessions: 9,
-            idle_per_server: 0,
-            drain: NEVER,
-            linger: 0,
-        };
-        let mut worker = Worker::new(Moody, sys, Vec::new(), Box::new(NoLog), Remote::new(|| {}), settings);
+        let (mut worker, mut client) = alone(Moody);
         worker.step().unwrap();
         for _ in 0..20 {
             std::io::Write::write_all(&mut client, b"x").unwrap();

@@ -19,7 +19,7 @@ pub struct Board {
     version: AtomicU32,
     words: Box<[AtomicU32]>,
     drained: Box<[AtomicBool]>,
-    /// If servers have a limit of requests.
+    /// If servers have a limit of connections.
     seats: Option<Arc<Seats>>,
 }
 
@@ -39,7 +39,7 @@ impl Board {
         Board { version: AtomicU32::new(0), words, drained, seats: None }
     }
 
-    /// With the limit of requests per server that the policy may have, for as many workers as there are wakers.
+    /// With the limit of connections per server that the policy may have, for as many workers as there are wakers.
     pub fn limited(mut self, policy: &Policy, wakers: Vec<Waker>) -> Board {
         let seats = |most| Arc::new(Seats::new(self.words.len(), most, policy.queue, wakers));
         self.seats = policy.most.map(seats);

@@ -31,7 +31,7 @@ pub struct Policy {
     pub method: Method,
     /// For [`Method::Hash`].
     pub key: KeyFrom,
-    /// Requests that a server may have in flight, from all workers; `None`: any number.
+    /// Connections that a server may have, idle ones too, from all workers; `None`: any number.
     pub most: Option<u32>,
     /// Requests that may wait for a server, in all workers.
     pub queue: usize,

@@ -17,7 +17,7 @@ pub struct Load {
     pub weight: u32,
     /// Requests that it owes an answer to.
     pub in_flight: u32,
-    /// It has as many, from all workers, as it may.
+    /// It has as many connections, from all workers, as it may.
     pub full: bool,
     /// Of the first byte, in microseconds: the peak, falling towards what came after it. 0: never measured.
     latency: f64,
