@@ -33,6 +33,8 @@ pub struct Judge {
     pub places: usize,
     /// There may be too little memory for all requests.
     pub short: bool,
+    /// Bytes that a request's buffer takes.
+    pub buffer: usize,
     last_look: Micros,
     /// When somebody waited for a place last.
     waited: Micros,
@@ -45,7 +47,7 @@ fn check(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Resu
 impl Judge {
     pub fn new(settings: Settings, servers: usize, net: &pilb::net::Settings) -> Judge {
         let (linger, drain, places, short) = (net.linger, net.drain, net.max_sessions, net.buffers < usize::MAX);
-        Judge { settings, servers, linger, drain, places, short, last_look: 0, waited: 0 }
+        Judge { settings, servers, linger, drain, places, short, buffer: net.buffer, last_look: 0, waited: 0 }
     }
 
     /// By so much a deadline may be missed.
@@ -159,8 +161,8 @@ impl Judge {
         let once = record.attempts == 1 && record.first_byte == 0 && book.stopped.is_none() && others;
         let told = |why: &str| format!("{} was not tried again ({why}): {}", exchange.line(), show(record));
         let refused = matches!(record.end, CloseReason::UpstreamRefused | CloseReason::UpstreamConnectTimeout);
-        // Where others wait behind it, what is held for another try may have had to make room.
-        let small = exchange.plan.shape.content() < 100 && !book.stories[&exchange.client].pipelines;
+        // What does not fit a buffer, or has others waiting behind it, may have had to make room while it was held for another try.
+        let fits = record.bytes_up <= self.buffer as u64 && !book.stories[&exchange.client].pipelines;
         check(!(once && refused && self.servers > 1 && self.settings.retries > 0), NO_EXCUSE, || told("refused"))?;
         let failed = book.refusals.iter().chain(&book.hangs).filter(|at| Some(**at) >= exchange.begun).count();
         // A connection that had served before got some of it, and then there was another dial.
@@ -170,7 +172,7 @@ impl Judge {
         let again = usize::from(record.attempts) > failed + 1 && served_before;
         check(!again || exchange.plan.is_idempotent(), ONCE, || format!("{} {}", exchange.line(), show(record)))?;
         let died = matches!(record.end, CloseReason::UpstreamClosed | CloseReason::UpstreamReset);
-        let may = exchange.plan.is_idempotent() && small && self.settings.retries > 0;
+        let may = exchange.plan.is_idempotent() && fits && self.settings.retries > 0;
         let reused = exchange.carried.first().is_some_and(|conn| book.lines[conn].tap.asked.len() > 1);
         let silent = exchange.carried.first().is_some_and(|conn| {
             let line = &book.lines[conn];
