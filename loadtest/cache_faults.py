@@ -202,13 +202,14 @@ class Episode:
         # What expires meanwhile makes room for something small: then it works, and fails, once more.
         between = server.said(KEPT_AGAIN) - again
         end()
-        back = until(lambda: server.said(KEPT_AGAIN) > again + between)
+        # If the last that was said is "again", nothing more will be: so what counts is which word is the last one.
+        back = until(lambda: server.said(KEPT_AGAIN) - again >= server.said(NOT_KEPT) - warned)
         new = server.site.add(f"new-{warned}-{random.random()}.txt", 3000)
         hit = until(lambda: get(server.port, new).hit, 4)
         good = begun is not None and 1 <= warnings <= 1 + between and between < 5 and back is not None and hit is not None and load.good() and served > 0
-        shown = "never" if back is None or hit is None else f"{back:.1f} s"
-        self.stage.tell(24, what, f"{served} answers meanwhile, {warnings} warning(s), stored and hit again after {shown};"
-                        f" {load.figures()}", good)
+        shown = "not said" if back is None else "said, no hit" if hit is None else f"after {back:.1f} s"
+        self.stage.tell(24, what, f"{served} answers meanwhile, {warnings} warning(s), {between} time(s) works meanwhile,"
+                        f" stored and hit again {shown}; {load.figures()}", good)
 
 
 def disks(stage):
