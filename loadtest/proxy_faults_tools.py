@@ -311,8 +311,8 @@ class Load:
             found = sorted(took for at, took in self.times if since <= at <= to)
         return found[min(len(found) - 1, int(len(found) * share))] * 1000 if found else float("nan")
 
-    def good(self, failures=0):
-        return self.asked > 0 and not self.wrong and len(self.failed) <= failures and not (self.raced and failures == 0)
+    def good(self, raced=0):
+        return self.asked > 0 and not self.wrong and not self.failed and self.raced <= raced
 
     def figures(self):
         kinds = {}

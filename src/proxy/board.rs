@@ -1,11 +1,12 @@
-//! What all workers are told about servers: how the last probe of each ended, by the worker that probes, and which of them are to get
-//! no requests, by the admin side.
+//! What all workers are told about servers: how the last probe of each ended, by the worker that probes; which of them were ejected, by
+//! the worker that met their failures; and which are to get no requests, by the admin side.
 
 use crate::engine::ServerId;
+use crate::proxy::health::Ejection;
 use crate::proxy::seats::{Seats, Waker};
 use crate::proxy::servers::Policy;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 const DOWN: u32 = 1;
 const WELL: u32 = 2;
@@ -14,10 +15,12 @@ const COUNT: u32 = 4;
 /// See the module.
 #[derive(Debug)]
 pub struct Board {
-    /// Changes whenever anything else does. Workers read it per request, and nobody writes it more often than probes end and
-    /// administrators decide.
+    /// Changes whenever anything else does. Workers read it per request, and nobody writes it more often than probes end, servers are
+    /// ejected and administrators decide.
     version: AtomicU32,
     words: Box<[AtomicU32]>,
+    /// Of each server's last ejection: twice its end, and one more if only connecting had failed.
+    ejections: Box<[AtomicU64]>,
     drained: Box<[AtomicBool]>,
     /// If servers have a limit of connections.
     seats: Option<Arc<Seats>>,
@@ -35,8 +38,9 @@ pub struct Notice {
 impl Board {
     pub fn new(servers: usize) -> Board {
         let words = (0..servers).map(|_| AtomicU32::new(0)).collect();
+        let ejections = (0..servers).map(|_| AtomicU64::new(0)).collect();
         let drained = (0..servers).map(|_| AtomicBool::new(false)).collect();
-        Board { version: AtomicU32::new(0), words, drained, seats: None }
+        Board { version: AtomicU32::new(0), words, ejections, drained, seats: None }
     }
 
     /// With the limit of connections per server that the policy may have, for as many workers as there are wakers.
@@ -58,6 +62,20 @@ impl Board {
     pub fn read(&self, server: ServerId) -> Notice {
         let word = self.words.get(usize::from(server)).map_or(0, |word| word.load(Ordering::Relaxed));
         Notice { down: word & DOWN != 0, well: word & WELL != 0, count: word / COUNT }
+    }
+
+    /// The server's last ejection, which may be over.
+    pub fn ejection(&self, server: ServerId) -> Ejection {
+        let word = self.ejections.get(usize::from(server)).map_or(0, |word| word.load(Ordering::Relaxed));
+        Ejection { until: word / 2, only_connects: word % 2 == 1 }
+    }
+
+    /// A worker has ejected the server. If two do so at once, one word of them stands.
+    pub fn eject(&self, server: ServerId, ejection: Ejection) {
+        if let Some(word) = self.ejections.get(usize::from(server)) {
+            word.store(ejection.until * 2 + u64::from(ejection.only_connects), Ordering::Relaxed);
+            self.version.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Is the server to get no requests?
@@ -98,6 +116,17 @@ mod tests {
         board.post(1, false, true);
         assert_eq!((board.read(1), board.read(0).count), (Notice { down: false, well: true, count: 2 }, 0));
         assert_eq!(board.read(9), Notice::default());
+    }
+
+    #[test]
+    fn the_last_ejection_of_each_is_known() {
+        let (board, ejection) = (Board::new(2), Ejection { until: 7, only_connects: true });
+        let before = board.version();
+        board.eject(1, ejection);
+        board.eject(9, ejection);
+        assert!(board.version() != before && board.ejection(1) == ejection && board.ejection(0).until == 0);
+        board.eject(1, Ejection { until: 9, only_connects: false });
+        assert_eq!(board.ejection(1), Ejection { until: 9, only_connects: false });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Two witnesses speak. *Exchanges* (passive): a row of failures ejects a server for a time that grows with each ejection; when it is over
 //! the server is on trial. *Probes* (active): some failures in a row take a server down until some successes in a row bring it back.
 //! A server is up until one of them proves otherwise. A probe's success does not end a row of failed exchanges: a server whose
-//! health page works while its application does not is still ejected.
+//! health page works while its application does not is still ejected. What another worker's witnesses have brought about is followed.
 //!
 //! Nothing happens by itself here: the end of an ejection is seen by whoever asks with a later `now`, and [`Health::next`] says when to.
 
@@ -60,6 +60,14 @@ pub enum State {
     Down,
 }
 
+/// What other workers must know of an ejection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ejection {
+    pub until: Micros,
+    /// Each failure that led to it was one to connect.
+    pub only_connects: bool,
+}
+
 /// A line for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -84,6 +92,8 @@ pub struct Health {
     only_connects: bool,
     /// Back from an ejection, and no exchange has succeeded since.
     trial: bool,
+    /// Another worker has ejected it, and tells of the end.
+    follows: bool,
     /// How often it was ejected, as of `back`.
     times: u32,
     /// When it last came back; `None`: it has never been away.
@@ -135,9 +145,18 @@ impl Health {
 
     /// Notes that an ejection's time is over. Every other method does so too; this one is for a log line.
     pub fn lapse(&mut self, now: Micros) -> Option<Change> {
+        let follows = self.follows;
         match self.state {
-            State::Ejected { until } if until <= now => Some(self.come_back(until, true)),
+            State::Ejected { until } if until <= now => Some(self.come_back(until, true)).filter(|_| !follows),
             _ => None,
+        }
+    }
+
+    /// If it is ejected: what other workers must know of that.
+    pub fn ejection(&self) -> Option<Ejection> {
+        match self.state {
+            State::Ejected { until } => Some(Ejection { until, only_connects: self.only_connects }),
+            State::Up | State::Down => None,
         }
     }
 
@@ -160,16 +179,34 @@ impl Health {
         if !(enough && may_eject) {
             return None;
         }
+        let until = now + self.one_more(now, rules);
+        self.state = State::Ejected { until };
+        (self.row, self.trial, self.against) = (0, false, 0);
+        Some(Change::Ejected { until })
+    }
+
+    /// Counts an ejection; returns how long it lasts.
+    fn one_more(&mut self, now: Micros, rules: &Rules) -> Micros {
         self.times = self.times_at(now, rules) + 1;
         let long = rules.eject.saturating_mul(u64::from(self.times));
-        let until = now + long.min(rules.eject_most);
         if long > rules.eject_most {
             // More of them would not last longer, only be remembered longer.
             self.times -= 1;
         }
-        self.state = State::Ejected { until };
+        long.min(rules.eject_most)
+    }
+
+    /// Another worker has ejected it. True if that changes something here.
+    pub fn follow_ejection(&mut self, ejection: Ejection, now: Micros, rules: &Rules) -> bool {
+        self.lapse(now);
+        if self.state != State::Up || ejection.until <= now {
+            return false;
+        }
+        self.one_more(now, rules);
+        self.state = State::Ejected { until: ejection.until };
         (self.row, self.trial, self.against) = (0, false, 0);
-        Some(Change::Ejected { until })
+        (self.only_connects, self.follows) = (ejection.only_connects, true);
+        true
     }
 
     /// An exchange that wished for its connection at `began` got its whole answer.
@@ -238,6 +275,7 @@ impl Health {
     fn come_back(&mut self, at: Micros, trial: bool) -> Change {
         self.state = State::Up;
         self.back = Some(at);
+        self.follows = false;
         (self.row, self.trial, self.against) = (0, trial, 0);
         Change::Up
     }

@@ -6,7 +6,7 @@ use crate::engine::{Chores, Drain, News, Outcome, ServerId};
 use crate::proxy::Place;
 use crate::proxy::board::{Board, Notice};
 use crate::proxy::choice::{Asked, Choice, KeyFrom, Load, Method, Tried};
-use crate::proxy::health::{Change, Fault, Health, Rules, State, may_eject};
+use crate::proxy::health::{Change, Ejection, Fault, Health, Rules, State, may_eject};
 use crate::proxy::idle::Idle;
 use crate::proxy::ledger::Standing;
 use crate::proxy::probe::{Check, Plan, Verdict, host_of};
@@ -72,6 +72,7 @@ pub struct Servers {
     /// Of the board: what was read last.
     version: u32,
     notices: Vec<Notice>,
+    ejections: Vec<Ejection>,
     /// Who is to get no requests, of the board.
     drained: Vec<bool>,
     /// Weights were made anew since somebody asked.
@@ -98,6 +99,7 @@ impl Servers {
             board,
             version: 0,
             notices: vec![Notice::default(); count],
+            ejections: vec![Ejection::default(); count],
             drained: vec![false; count],
             changed: true,
             prober,
@@ -243,22 +245,35 @@ impl Servers {
     /// An exchange that wished for its connection at `began` was failed by the server. True if that ejects it.
     pub fn failed(&mut self, server: ServerId, fault: Fault, began: Micros, now: Micros) -> bool {
         let index = usize::from(server);
+        let may = self.may_eject(index, now);
+        let Some(health) = self.health.get_mut(index) else { return false };
+        let Some(change) = health.failed(fault, began, now, &self.policy.health, may) else { return false };
+        if let Some(ejection) = health.ejection() {
+            self.ejections[index] = ejection;
+            self.board.eject(server, ejection);
+        }
+        self.announce(server, change, now);
+        self.refresh(now);
+        self.probe_soon(server, now);
+        true
+    }
+
+    fn may_eject(&self, index: usize, now: Micros) -> bool {
+        let Some(backup) = self.list.get(index).map(|server| server.backup) else { return false };
         // Backups count: they get its requests if there is nobody else. Who is drained gets none.
         let up = |at: usize| !self.drained[at] && self.health[at].share(now, &self.policy.health) > 0;
         let others_up = (0..self.list.len()).filter(|at| *at != index && up(*at)).count();
-        let Some(backup) = self.list.get(index).map(|server| server.backup) else { return false };
         let alike = || self.health.iter().zip(&self.list).filter(|(_, server)| server.backup == backup);
         let ejected = alike().filter(|(health, _)| matches!(health.state(now), State::Ejected { .. })).count();
         let backups_up = !backup && (0..self.list.len()).any(|at| self.list[at].backup && up(at));
-        let may = may_eject(alike().count(), ejected, others_up, backups_up);
-        let Some(health) = self.health.get_mut(index) else { return false };
-        let Some(change) = health.failed(fault, began, now, &self.policy.health, may) else { return false };
-        self.announce(server, change, now);
-        self.refresh(now);
+        may_eject(alike().count(), ejected, others_up, backups_up)
+    }
+
+    /// It was ejected: a probe may know better.
+    fn probe_soon(&mut self, server: ServerId, now: Micros) {
         if let Some(prober) = &mut self.prober {
             prober.hurry(server, now);
         }
-        true
     }
 
     /// How long a connection may idle that has just served; zero: not at all.
@@ -319,16 +334,26 @@ impl Servers {
         self.queue.offer();
     }
 
-    /// What the probing worker has found, and who is to be left alone.
+    /// What the probing worker has found, whom others have ejected, and who is to be left alone.
     fn read_board(&mut self, now: Micros) {
         self.version = self.board.version();
         let kind = self.policy.probes.kind();
         for at in 0..self.list.len() {
-            self.drained[at] = self.board.is_drained(at as ServerId);
-            let notice = self.board.read(at as ServerId);
+            let server = at as ServerId;
+            self.drained[at] = self.board.is_drained(server);
+            let notice = self.board.read(server);
             if let Some(kind) = kind.filter(|_| notice != self.notices[at]) {
                 self.notices[at] = notice;
                 self.health[at].follow(notice.down, notice.well, kind, now);
+            }
+            // After the probes: if one has ended just this ejection, the next one ends it here.
+            let ejection = self.board.ejection(server);
+            if ejection != self.ejections[at] {
+                self.ejections[at] = ejection;
+                let may = self.may_eject(at, now);
+                if may && self.health[at].follow_ejection(ejection, now, &self.policy.health) {
+                    self.probe_soon(server, now);
+                }
             }
         }
         self.refresh(now);

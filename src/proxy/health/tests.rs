@@ -363,3 +363,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_follows_an_ejection_leaves_its_words_to_the_one_who_ejected() {
+    let (mut one, mut other) = (Health::default(), Health::default());
+    fail(&mut one, 5, S);
+    let ejection = one.ejection().unwrap();
+    assert_eq!(ejection, Ejection { until: 11 * S, only_connects: false });
+    assert!(other.follow_ejection(ejection, 2 * S, &RULES) && !other.follow_ejection(ejection, 2 * S, &RULES));
+    assert_eq!((other.state(2 * S), other.ejection()), (State::Ejected { until: 11 * S }, Some(ejection)));
+    assert_eq!((other.lapse(11 * S), one.lapse(11 * S)), (None, Some(Change::Up)));
+    assert!(!other.follow_ejection(ejection, 11 * S, &RULES), "it is over");
+    assert_eq!(fail(&mut other, 1, 12 * S), ejected(32 * S), "on trial, and for the second time");
+    assert_eq!(other.lapse(32 * S), Some(Change::Up));
+}

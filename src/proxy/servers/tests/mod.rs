@@ -181,6 +181,47 @@ fn what_one_worker_finds_all_workers_know_with_their_next_request() {
 }
 
 #[test]
+fn what_one_worker_ejects_gets_no_requests_from_any_until_it_is_on_trial_with_all() {
+    let list = ["a", "b", "c"].map(|name| server(name, 1, false));
+    let board = Arc::new(Board::new(3));
+    let mut one = Worker::among(&list, policy(Check::Off), board.clone(), false);
+    let mut other = Worker::among(&list, policy(Check::Off), board, false);
+    one.at(1);
+    other.at(1);
+    one.fail(0, 5);
+    assert_eq!((one.picks(2), other.picks(2)), (vec![1, 2], vec![1, 2]));
+    other.fail(1, 5);
+    assert_eq!(other.picks(2), [1, 2], "one of three is enough, whoever ejected it");
+    other.at(11);
+    assert!(other.picks(3).contains(&0), "its time is over for all");
+    one.at(12);
+    other.at(12);
+    other.fail(0, 1);
+    assert!(!other.picks(3).contains(&0) && !one.picks(3).contains(&0), "on trial one failure is enough");
+    one.at(31);
+    assert!(!one.picks(3).contains(&0), "the second time lasts twice as long");
+    one.at(32);
+    assert!(one.picks(3).contains(&0));
+}
+
+#[test]
+fn the_worker_that_probes_looks_soon_at_what_another_has_ejected() {
+    let list = [server("a", 1, false), server("b", 1, false)];
+    let board = Arc::new(Board::new(2));
+    let mut prober = Worker::among(&list, policy(Check::Tcp), board.clone(), true);
+    let mut other = Worker::among(&list, policy(Check::Tcp), board, false);
+    prober.at(0);
+    prober.probed(0, connected());
+    prober.probed(1, connected());
+    other.at(0);
+    other.fail(0, 5);
+    assert_eq!((other.picks(2), prober.picks(2)), (vec![1, 1], vec![1, 1]));
+    assert_eq!(prober.at(1), [0]);
+    prober.probed(0, connected());
+    assert!(other.picks(2).contains(&0), "only connects had failed, and one succeeds");
+}
+
+#[test]
 fn a_server_that_comes_back_starts_slowly() {
     let mut slow = policy(Check::Off);
     slow.health.slow_start = 10 * SECOND;
