@@ -98,8 +98,7 @@ impl Exchange {
         let interim = head.is_interim();
         shop.scratch.clear();
         shop.extra.clear();
-        // A client whose cookie names this server already needs no other.
-        if let Some(sticky) = shop.sticky.as_ref().filter(|_| !interim && self.wanted != Some(self.server)) {
+        if let Some(sticky) = shop.sticky.as_ref().filter(|_| !interim && !self.keeps_its_server(&shop.servers)) {
             sticky.set(&mut shop.extra, self.server);
         }
         let (date, extra) = (shop.date.at(turn.now.unix), &shop.extra);

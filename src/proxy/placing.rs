@@ -8,7 +8,7 @@ use crate::proxy::Shop;
 use crate::proxy::choice::Asked;
 use crate::proxy::exchange::{Exchange, Stage};
 use crate::proxy::failure::Failure;
-use crate::proxy::servers::Without;
+use crate::proxy::servers::{Servers, Without};
 use std::net::IpAddr;
 
 impl Exchange {
@@ -26,17 +26,17 @@ impl Exchange {
         let queued = !shop.servers.queue().is_empty();
         let choice = if queued { Err(Without::Room) } else { shop.servers.pick(&asked, self.wanted) };
         match choice {
-            Ok(server) => {
-                // One that has much to do at the moment remains the client's own.
-                if self.wanted.is_some_and(|wanted| shop.servers.is_up(wanted)) {
-                    self.wanted = Some(server);
-                }
-                Ok(Some(server))
-            }
+            Ok(server) => Ok(Some(server)),
             Err(Without::Room) if shop.servers.queue().has_room() => Ok(None),
             Err(Without::Room) => Err(Failure::new(CloseReason::QueueFull)),
             Err(Without::Down) => Err(shop.no_upstream()),
         }
+    }
+
+    /// Does the client's cookie name a server that remains its own: the one that has answered, or one that only had too much to do?
+    pub(super) fn keeps_its_server(&self, servers: &Servers) -> bool {
+        let is_up = |own| !self.tried.has(own) && servers.is_up(own);
+        self.wanted.is_some_and(|own| own == self.server || is_up(own))
     }
 
     /// Lays the new head in `shop.scratch` over the one of `len` bytes, and wishes for a connection to the server, or waits for one.

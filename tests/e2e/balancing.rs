@@ -299,6 +299,24 @@ fn who_sticks_to_a_server_that_is_down_moves_and_is_given_another_cookie() {
 }
 
 #[test]
+fn who_waited_and_met_another_server_keeps_its_own() {
+    let (([a], a_holds, _a), ([b], b_holds, b_goes)) = (holding(["a"]), holding(["b"]));
+    let proxy = proxy(&[&a, &b], "--sticky-cookie lb --server-connections 1 --queue-timeout 5m");
+    let mut clients = [proxy.client(), proxy.client(), proxy.client()];
+    let first = clients.iter_mut().map(|client| client.get("/")).find(|answer| answer.text() == "a").unwrap();
+    let own = cookie(&first).unwrap();
+    clients[0].send(get("/hold"));
+    clients[1].send(get("/hold"));
+    assert_eq!((a_holds.recv().unwrap(), b_holds.recv().unwrap()), ("a", "b"));
+    clients[2].send(format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {own}\r\n\r\n"));
+    // By now it waits: the only worker takes its clients in the order in which they spoke.
+    assert_eq!(ask(&mut proxy.client(), "GET", "*", "").status, 400);
+    b_goes.send(()).unwrap();
+    let answer = clients[2].answer();
+    assert_eq!((answer.text(), cookie(&answer)), ("b", None));
+}
+
+#[test]
 fn proxies_with_the_same_key_know_each_others_cookies() {
     let (servers, folder) = (["a", "b", "c"].map(Server::named), TempDir::new().unwrap());
     let [a, b, c] = &servers;
