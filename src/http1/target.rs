@@ -92,17 +92,10 @@ const REG_NAME: [bool; 256] = {
 
 /// `reg-name` of RFC 3986 §3.2.2 (an IPv4 address is one, too), with whole percent-escapes only.
 fn is_reg_name(host: &[u8]) -> bool {
-    let mut at = 0;
-    while at < host.len() {
-        match host[at] {
-            b'%' => {
-                let escape = host.get(at + 1..at + 3);
-                if !escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return false;
-                }
-                at += 3;
-            }
-            byte if REG_NAME[usize::from(byte)] => at += 1,
+    let mut rest = host;
+    while let Some(at) = rest.iter().position(|&byte| !REG_NAME[usize::from(byte)]) {
+        match &rest[at..] {
+            [b'%', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest = after,
             _ => return false,
         }
     }
