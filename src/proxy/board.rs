@@ -5,8 +5,8 @@ use crate::engine::ServerId;
 use crate::proxy::health::Ejection;
 use crate::proxy::seats::{Seats, Waker};
 use crate::proxy::servers::Policy;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const DOWN: u32 = 1;
 const WELL: u32 = 2;
@@ -21,6 +21,8 @@ pub struct Board {
     words: Box<[AtomicU32]>,
     /// Of each server's last ejection: twice its end, and one more if only connecting had failed.
     ejections: Box<[AtomicU64]>,
+    /// Held by whoever decides to eject.
+    ejecting: Mutex<()>,
     drained: Box<[AtomicBool]>,
     /// If servers have a limit of connections.
     seats: Option<Arc<Seats>>,
@@ -40,7 +42,7 @@ impl Board {
         let words = (0..servers).map(|_| AtomicU32::new(0)).collect();
         let ejections = (0..servers).map(|_| AtomicU64::new(0)).collect();
         let drained = (0..servers).map(|_| AtomicBool::new(false)).collect();
-        Board { version: AtomicU32::new(0), words, ejections, drained, seats: None }
+        Board { version: AtomicU32::new(0), words, ejections, ejecting: Mutex::new(()), drained, seats: None }
     }
 
     /// With the limit of connections per server that the policy may have, for as many workers as there are wakers.
@@ -70,12 +72,17 @@ impl Board {
         Ejection { until: word / 2, only_connects: word % 2 == 1 }
     }
 
-    /// A worker has ejected the server. If two do so at once, one word of them stands.
-    pub fn eject(&self, server: ServerId, ejection: Ejection) {
-        if let Some(word) = self.ejections.get(usize::from(server)) {
-            word.store(ejection.until * 2 + u64::from(ejection.only_connects), Ordering::Relaxed);
-            self.version.fetch_add(1, Ordering::Release);
+    /// A worker that has read everything up to the version `seen` ejects the server. False, and nothing is done, if there is more to read:
+    /// another worker may have ejected it, or so many others that this one has to stay.
+    pub fn eject(&self, server: ServerId, ejection: Ejection, seen: u32) -> bool {
+        let Some(word) = self.ejections.get(usize::from(server)) else { return false };
+        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.version() != seen {
+            return false;
         }
+        word.store(ejection.until * 2 + u64::from(ejection.only_connects), Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Release);
+        true
     }
 
     /// Is the server to get no requests?
@@ -119,14 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ejection_of_each_is_known() {
-        let (board, ejection) = (Board::new(2), Ejection { until: 7, only_connects: true });
-        let before = board.version();
-        board.eject(1, ejection);
-        board.eject(9, ejection);
-        assert!(board.version() != before && board.ejection(1) == ejection && board.ejection(0).until == 0);
-        board.eject(1, Ejection { until: 9, only_connects: false });
-        assert_eq!(board.ejection(1), Ejection { until: 9, only_connects: false });
+    fn whoever_has_read_all_may_eject_and_the_last_ejection_of_each_is_known() {
+        let (board, first) = (Board::new(2), Ejection { until: 7, only_connects: true });
+        let seen = board.version();
+        assert!(board.eject(1, first, seen) && !board.eject(9, first, board.version()));
+        assert_eq!((board.ejection(1), board.ejection(0).until), (first, 0));
+        let second = Ejection { until: 9, only_connects: false };
+        assert!(!board.eject(0, second, seen), "it does not know of the first one");
+        assert!(board.eject(1, second, board.version()));
+        assert_eq!((board.ejection(1), board.ejection(0).until), (second, 0));
     }
 
     #[test]

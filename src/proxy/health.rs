@@ -152,22 +152,14 @@ impl Health {
         }
     }
 
-    /// If it is ejected: what other workers must know of that.
-    pub fn ejection(&self) -> Option<Ejection> {
-        match self.state {
-            State::Ejected { until } => Some(Ejection { until, only_connects: self.only_connects }),
-            State::Up | State::Down => None,
-        }
-    }
-
-    /// An exchange that wished for its connection at `began` was failed by the server. `may_eject`: see the function of that name.
+    /// An exchange that wished for its connection at `began` was failed by the server. `eject`: if the server is to be ejected, may it be?
     pub fn failed(
         &mut self,
         fault: Fault,
         began: Micros,
         now: Micros,
         rules: &Rules,
-        may_eject: bool,
+        eject: impl FnOnce(Ejection) -> bool,
     ) -> Option<Change> {
         self.lapse(now);
         if !self.counts(began) {
@@ -176,24 +168,14 @@ impl Health {
         self.only_connects = fault == Fault::Connect && (self.row == 0 || self.only_connects);
         self.row = self.row.saturating_add(1);
         let enough = rules.failures > 0 && (self.trial || self.row >= rules.failures);
-        if !(enough && may_eject) {
+        let span = self.times_at(now, rules).saturating_add(1);
+        let until = now + rules.eject.saturating_mul(u64::from(span)).min(rules.eject_most);
+        let ejection = Ejection { until, only_connects: self.only_connects };
+        if !(enough && eject(ejection)) {
             return None;
         }
-        let until = now + self.one_more(now, rules);
-        self.state = State::Ejected { until };
-        (self.row, self.trial, self.against) = (0, false, 0);
+        self.leave(ejection, now, rules);
         Some(Change::Ejected { until })
-    }
-
-    /// Counts an ejection; returns how long it lasts.
-    fn one_more(&mut self, now: Micros, rules: &Rules) -> Micros {
-        self.times = self.times_at(now, rules) + 1;
-        let long = rules.eject.saturating_mul(u64::from(self.times));
-        if long > rules.eject_most {
-            // More of them would not last longer, only be remembered longer.
-            self.times -= 1;
-        }
-        long.min(rules.eject_most)
     }
 
     /// Another worker has ejected it. True if that changes something here.
@@ -202,11 +184,19 @@ impl Health {
         if self.state != State::Up || ejection.until <= now {
             return false;
         }
-        self.one_more(now, rules);
+        self.leave(ejection, now, rules);
+        self.follows = true;
+        true
+    }
+
+    fn leave(&mut self, ejection: Ejection, now: Micros, rules: &Rules) {
+        let times = self.times_at(now, rules);
+        // More of them would not last longer, only be remembered longer.
+        let most = rules.eject_most / rules.eject.max(1);
+        self.times = times.saturating_add(1).min(u32::try_from(most).unwrap_or(u32::MAX)).max(times);
         self.state = State::Ejected { until: ejection.until };
         (self.row, self.trial, self.against) = (0, false, 0);
-        (self.only_connects, self.follows) = (ejection.only_connects, true);
-        true
+        self.only_connects = ejection.only_connects;
     }
 
     /// An exchange that wished for its connection at `began` got its whole answer.

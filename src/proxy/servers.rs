@@ -244,14 +244,21 @@ impl Servers {
 
     /// An exchange that wished for its connection at `began` was failed by the server. True if that ejects it.
     pub fn failed(&mut self, server: ServerId, fault: Fault, began: Micros, now: Micros) -> bool {
+        if self.version != self.board.version() {
+            self.read_board(now);
+        }
         let index = usize::from(server);
         let may = self.may_eject(index, now);
         let Some(health) = self.health.get_mut(index) else { return false };
-        let Some(change) = health.failed(fault, began, now, &self.policy.health, may) else { return false };
-        if let Some(ejection) = health.ejection() {
-            self.ejections[index] = ejection;
-            self.board.eject(server, ejection);
-        }
+        let (board, seen, ejections) = (&self.board, self.version, &mut self.ejections);
+        let eject = |ejection| {
+            let ejects = may && board.eject(server, ejection, seen);
+            if ejects {
+                ejections[index] = ejection;
+            }
+            ejects
+        };
+        let Some(change) = health.failed(fault, began, now, &self.policy.health, eject) else { return false };
         self.announce(server, change, now);
         self.refresh(now);
         self.probe_soon(server, now);
@@ -350,8 +357,7 @@ impl Servers {
             let ejection = self.board.ejection(server);
             if ejection != self.ejections[at] {
                 self.ejections[at] = ejection;
-                let may = self.may_eject(at, now);
-                if may && self.health[at].follow_ejection(ejection, now, &self.policy.health) {
+                if self.health[at].follow_ejection(ejection, now, &self.policy.health) {
                     self.probe_soon(server, now);
                 }
             }

@@ -10,7 +10,7 @@ const S: Micros = SECOND;
 
 /// Fails `count` times in a row at `now`.
 fn fail(health: &mut Health, count: u32, now: Micros) -> Option<Change> {
-    (0..count).fold(None, |_, _| health.failed(Fault::Answer, now, now, &RULES, true))
+    (0..count).fold(None, |_, _| health.failed(Fault::Answer, now, now, &RULES, |_| true))
 }
 
 fn ejected(until: Micros) -> Option<Change> {
@@ -64,7 +64,7 @@ fn a_probe_that_succeeds_does_not_end_a_row() {
 fn no_failures_eject_where_ejection_is_off() {
     let mut health = Health::default();
     let off = Rules { failures: 0, ..RULES };
-    assert!((0..100).all(|now| health.failed(Fault::Connect, now, now, &off, true).is_none()));
+    assert!((0..100).all(|now| health.failed(Fault::Connect, now, now, &off, |_| true).is_none()));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn at_most_half_of_the_pool_is_ejected_and_never_the_last() {
 #[test]
 fn a_server_that_may_not_be_ejected_stays_and_goes_with_the_next_failure_once_it_may() {
     let mut health = Health::default();
-    assert!((0..9).all(|now| health.failed(Fault::Answer, now, now, &RULES, false).is_none()));
+    assert!((0..9).all(|now| health.failed(Fault::Answer, now, now, &RULES, |_| false).is_none()));
     assert_eq!(health.share(9, &RULES), 100);
     assert_eq!(fail(&mut health, 1, S), ejected(11 * S));
 }
@@ -147,7 +147,11 @@ fn what_began_before_an_ejection_tells_nothing_after_it() {
     let mut health = Health::default();
     fail(&mut health, 5, S);
     for now in [2 * S, 12 * S] {
-        assert_eq!(health.failed(Fault::Answer, S, now, &RULES, true), None, "it failed at {now}, but began before");
+        assert_eq!(
+            health.failed(Fault::Answer, S, now, &RULES, |_| true),
+            None,
+            "it failed at {now}, but began before"
+        );
         health.succeeded(S, now);
     }
     assert_eq!(fail(&mut health, 1, 12 * S), ejected(32 * S), "the late success has not ended the trial");
@@ -205,12 +209,13 @@ fn an_http_probe_that_succeeds_ends_an_ejection_and_a_trial_follows() {
 #[test]
 fn a_tcp_probe_that_succeeds_ends_only_an_ejection_for_want_of_connections() {
     let mut refused = Health::default();
-    (0..5).for_each(|_| assert!(refused.failed(Fault::Connect, S, S, &RULES, true).is_none_or(|c| c != Change::Up)));
+    (0..5)
+        .for_each(|_| assert!(refused.failed(Fault::Connect, S, S, &RULES, |_| true).is_none_or(|c| c != Change::Up)));
     assert_eq!(refused.probed(true, Kind::Tcp, 2 * S, &RULES), Some(Change::Up));
     let mut mixed = Health::default();
     for number in 0..5 {
         let fault = if number == 2 { Fault::Answer } else { Fault::Connect };
-        mixed.failed(fault, S, S, &RULES, true);
+        mixed.failed(fault, S, S, &RULES, |_| true);
     }
     assert_eq!(mixed.probed(true, Kind::Tcp, 2 * S, &RULES), None);
     assert_eq!(mixed.state(2 * S), State::Ejected { until: 11 * S });
@@ -232,7 +237,7 @@ fn an_ejected_server_is_pardoned_when_no_other_is_left() {
     assert_eq!(health.pardon(0), None, "it is up");
     fail(&mut health, 5, S);
     assert_eq!((health.pardon(2 * S), health.state(2 * S)), (Some(Change::Up), State::Up));
-    assert_eq!(health.failed(Fault::Answer, 2 * S, 2 * S, &RULES, false), None, "the last stays whatever it does");
+    assert_eq!(health.failed(Fault::Answer, 2 * S, 2 * S, &RULES, |_| false), None, "the last stays whatever it does");
     assert_eq!(fail(&mut health, 1, 3 * S), ejected(23 * S), "and is still on trial when it is not the last");
 }
 
@@ -297,7 +302,7 @@ fn happen(health: &mut Health, event: Event, now: &mut Micros, rules: &Rules) ->
     match event {
         Event::Failed(connect, may, age) => {
             let fault = if connect { Fault::Connect } else { Fault::Answer };
-            let change = health.failed(fault, now.saturating_sub(age), *now, rules, may);
+            let change = health.failed(fault, now.saturating_sub(age), *now, rules, |_| may);
             assert!(change.is_none() || (may && rules.failures > 0));
             change
         }
@@ -357,7 +362,8 @@ proptest! {
             let gone = pool.iter().filter(|health| health.share(now, &RULES) == 0).count();
             let server = server % size;
             let up = usize::from(pool[server].share(now, &RULES) > 0);
-            pool[server].failed(Fault::Connect, now, now, &RULES, may_eject(size, gone, size - gone - up, false));
+            let may = may_eject(size, gone, size - gone - up, false);
+            pool[server].failed(Fault::Connect, now, now, &RULES, |_| may);
             let gone = pool.iter().filter(|health| health.share(now, &RULES) == 0).count();
             prop_assert!(gone <= size / 2 && gone < size, "{} of {}", gone, size);
         }
@@ -368,10 +374,9 @@ proptest! {
 fn who_follows_an_ejection_leaves_its_words_to_the_one_who_ejected() {
     let (mut one, mut other) = (Health::default(), Health::default());
     fail(&mut one, 5, S);
-    let ejection = one.ejection().unwrap();
-    assert_eq!(ejection, Ejection { until: 11 * S, only_connects: false });
+    let ejection = Ejection { until: 11 * S, only_connects: false };
     assert!(other.follow_ejection(ejection, 2 * S, &RULES) && !other.follow_ejection(ejection, 2 * S, &RULES));
-    assert_eq!((other.state(2 * S), other.ejection()), (State::Ejected { until: 11 * S }, Some(ejection)));
+    assert_eq!(other.state(2 * S), State::Ejected { until: 11 * S });
     assert_eq!((other.lapse(11 * S), one.lapse(11 * S)), (None, Some(Change::Up)));
     assert!(!other.follow_ejection(ejection, 11 * S, &RULES), "it is over");
     assert_eq!(fail(&mut other, 1, 12 * S), ejected(32 * S), "on trial, and for the second time");

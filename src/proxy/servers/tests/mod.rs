@@ -205,6 +205,20 @@ fn what_one_worker_ejects_gets_no_requests_from_any_until_it_is_on_trial_with_al
 }
 
 #[test]
+fn workers_that_meet_failures_at_the_same_time_eject_no_more_than_one_would() {
+    let list = ["a", "b", "c"].map(|name| server(name, 1, false));
+    let board = Arc::new(Board::new(3));
+    let mut workers = [0, 1, 2].map(|_| Worker::among(&list, policy(Check::Off), board.clone(), false));
+    // None picks a server in between, so none has read what the others do.
+    let ejected = [0, 0, 1]
+        .into_iter()
+        .zip(&mut workers)
+        .map(|(server, worker)| (0..5).filter(|_| worker.servers.failed(server, Fault::Answer, 0, 0)).count());
+    assert_eq!(ejected.collect::<Vec<_>>(), [1, 0, 0]);
+    assert!(workers.iter_mut().all(|worker| worker.picks(2) == [1, 2]));
+}
+
+#[test]
 fn the_worker_that_probes_looks_soon_at_what_another_has_ejected() {
     let list = [server("a", 1, false), server("b", 1, false)];
     let board = Arc::new(Board::new(2));
