@@ -20,6 +20,16 @@ pub struct Chores {
     pub release: Vec<ServerId>,
 }
 
+impl Chores {
+    /// A connection that the app takes for an idle one is no more, but the app has just put another one in its place: there is no news of that.
+    pub fn forget_idle_gone(&mut self, server: ServerId) {
+        let gone = News::IdleGone { server };
+        if let Some(at) = self.news.iter().position(|news| *news == gone) {
+            self.news.remove(at);
+        }
+    }
+}
+
 /// Something that concerns no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {

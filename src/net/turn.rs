@@ -188,8 +188,11 @@ impl<A: App, I: Io> Worker<A, I> {
             }
             self.drop_idle(idle.slot);
         }
-        if limited && let Some(idle) = self.idle.longest(server) {
-            self.upstreams.remove(idle.slot as usize);
+        if limited {
+            match self.idle.longest(server) {
+                Some(idle) => drop(self.upstreams.remove(idle.slot as usize)),
+                None => self.chores.forget_idle_gone(server),
+            }
         }
         let result = self.dial_new(slot, server);
         let failed = matches!(result, Attached::Failed(_));

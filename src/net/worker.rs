@@ -135,7 +135,7 @@ pub struct Worker<A: App, I: Io> {
     /// Clients so far.
     pub(super) served: u64,
     events: Vec<Event>,
-    chores: Chores,
+    pub(super) chores: Chores,
     /// When the app wants to see to them.
     attend_at: Micros,
     pub(super) errands: Errands<I>,

@@ -14,6 +14,17 @@ use crate::proxy::limits::{Least, Pace};
 use crate::proxy::relay::{Chunks, relay};
 use crate::proxy::{Settings, Shop};
 
+/// What an exchange has of a server, with which it counts as in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hold {
+    #[default]
+    Nothing,
+    /// A connection, or the wish for one.
+    Connection,
+    /// Its seat only: the wish was taken back before anybody heard of it.
+    Seat,
+}
+
 /// How far an exchange has come; named for what it awaits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -59,8 +70,10 @@ pub struct Exchange {
     /// How long it must rest before it is used again.
     pub(super) rest: Micros,
     pub(super) server: ServerId,
-    /// It counts as in flight with that server.
-    pub(super) busy: bool,
+    /// What it has of that server.
+    pub(super) hold: Hold,
+    /// The server of the attempt before.
+    pub(super) before: Option<ServerId>,
     /// For consistent hashing.
     pub(super) key: u64,
     /// The server that the client's cookie names.
@@ -106,7 +119,8 @@ impl Exchange {
             reuse: None,
             rest: 0,
             server: 0,
-            busy: false,
+            hold: Hold::Nothing,
+            before: None,
             key: 0,
             wanted: None,
             stale: false,
@@ -134,7 +148,7 @@ impl Exchange {
         (self.request, self.response) = (Body::new(Framing::None), Body::new(Framing::None));
         (self.scan, self.interim, self.chunks) = (HeadScan::default(), 0, Chunks::Keep);
         (self.reuse, self.rest, self.server) = (None, 0, 0);
-        debug_assert!(!self.busy, "a server still counts it as in flight");
+        debug_assert!(self.hold == Hold::Nothing, "a server still counts it as in flight");
         (self.key, self.wanted, self.stale, self.tried) = (0, None, false, Tried::default());
         debug_assert!(self.queued.is_none(), "it waits in the queue still");
         (self.blocked, self.held_up) = (None, false);

@@ -6,7 +6,7 @@ use crate::http1::Fault;
 use crate::http1::request::RequestHead;
 use crate::proxy::Shop;
 use crate::proxy::choice::Asked;
-use crate::proxy::exchange::{Exchange, Stage};
+use crate::proxy::exchange::{Exchange, Hold, Stage};
 use crate::proxy::failure::Failure;
 use crate::proxy::servers::{Servers, Without};
 use std::net::IpAddr;
@@ -87,14 +87,14 @@ impl Exchange {
 
     /// Wishes for a connection to `server`, with which the request is in flight already.
     pub(super) fn dial(&mut self, server: ServerId, fresh: bool, shop: &mut Shop, turn: &mut Turn<'_>) {
-        debug_assert!(!self.busy);
+        debug_assert!(self.hold == Hold::Nothing);
         shop.ledger.touch();
-        self.busy = true;
+        self.hold = Hold::Connection;
         self.stage = Stage::Connecting;
         self.server = server;
         self.dialed = turn.now.mono;
         self.progress = turn.now.mono;
-        self.record.server = Some(server);
+        self.before = self.record.server.replace(server);
         self.record.attempts += 1;
         turn.uplink = Uplink::None;
         turn.effects.upstream = Wish::Dial { server, fresh, limited: shop.servers.has_limit() };
@@ -102,8 +102,9 @@ impl Exchange {
 
     /// The server has nothing more to do with it. Is its connection kept?
     pub(super) fn let_go(&mut self, kept: bool, shop: &mut Shop) {
-        if std::mem::take(&mut self.busy) {
-            shop.servers.done(self.server, kept);
+        let hold = std::mem::take(&mut self.hold);
+        if hold != Hold::Nothing {
+            shop.servers.done(self.server, kept || hold == Hold::Seat);
             shop.ledger.touch();
         }
     }
@@ -112,7 +113,9 @@ impl Exchange {
     pub(super) fn drop_upstream(&mut self, turn: &mut Turn<'_>) {
         if let Wish::Dial { .. } = turn.effects.upstream {
             self.record.attempts -= 1;
-            self.record.server = self.record.server.filter(|_| self.record.attempts > 0);
+            self.record.server = self.before;
+            // The seat may be that of an idle connection, which nobody has touched.
+            self.hold = Hold::Seat;
         }
         turn.effects.upstream = Wish::Drop;
     }

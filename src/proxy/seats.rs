@@ -51,7 +51,12 @@ impl Seats {
     // ---- seats
 
     pub fn is_full(&self, server: ServerId) -> bool {
-        self.taken.get(usize::from(server)).is_none_or(|taken| taken.load(SeqCst) >= self.most)
+        self.taken(server) >= self.most
+    }
+
+    /// How many are taken; all, if there is no such server.
+    pub fn taken(&self, server: ServerId) -> u32 {
+        self.taken.get(usize::from(server)).map_or(u32::MAX, |taken| taken.load(SeqCst))
     }
 
     /// Takes a seat with the server, if one is free.

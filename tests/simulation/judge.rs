@@ -10,6 +10,8 @@ use pilb::engine::record::Part;
 use pilb::engine::{AccessRecord, CloseReason};
 use pilb::net::Census;
 use pilb::proxy::Settings;
+use pilb::proxy::seats::Seats;
+use std::sync::Arc;
 
 const ONE_RECORD: &str = "one record per exchange, with its true outcome";
 const CUT: &str = "a cut answer does not look complete";
@@ -35,6 +37,8 @@ pub struct Judge {
     pub short: bool,
     /// Bytes that a request's buffer takes.
     pub buffer: usize,
+    /// Where servers may have so many connections only.
+    seats: Option<Arc<Seats>>,
     last_look: Micros,
     /// When somebody waited for a place last.
     waited: Micros,
@@ -45,9 +49,10 @@ fn check(holds: bool, rule: &'static str, what: impl FnOnce() -> String) -> Resu
 }
 
 impl Judge {
-    pub fn new(settings: Settings, servers: usize, net: &pilb::net::Settings) -> Judge {
+    pub fn new(settings: Settings, servers: usize, net: &pilb::net::Settings, seats: Option<Arc<Seats>>) -> Judge {
         let (linger, drain, places, short) = (net.linger, net.drain, net.max_sessions, net.buffers < usize::MAX);
-        Judge { settings, servers, linger, drain, places, short, buffer: net.buffer, last_look: 0, waited: 0 }
+        let buffer = net.buffer;
+        Judge { settings, servers, linger, drain, places, short, buffer, seats, last_look: 0, waited: 0 }
     }
 
     /// By so much a deadline may be missed.
@@ -71,8 +76,14 @@ impl Judge {
         if let Some(most) = self.settings.servers.most {
             let mut each = vec![0; self.servers];
             net.held.iter().filter_map(|id| net.conns[*id].server).for_each(|server| each[usize::from(server)] += 1);
-            let most = most as usize + usize::from(self.settings.servers.probes.kind().is_some());
+            let probe = usize::from(self.settings.servers.probes.kind().is_some());
+            let most = most as usize + probe;
             check(each.iter().all(|count| *count <= most), LIMIT, || format!("{each:?} connections per server"))?;
+            // Another worker would take the seat of a connection that has none.
+            let taken = |server| self.seats.as_ref().map_or(0, |seats| seats.taken(server));
+            let seats: Vec<u32> = (0..self.servers as u16).map(taken).collect();
+            let seated = each.iter().zip(&seats).all(|(count, seats)| *count <= *seats as usize + probe);
+            check(seated, LIMIT, || format!("{each:?} connections per server, and {seats:?} seats"))?;
         }
         let idle = census.sessions + census.waiting == 0;
         let holds = census.lent_buffers + census.lent_pipes + (census.upstreams - census.idle);

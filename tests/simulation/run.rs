@@ -12,12 +12,15 @@ use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::engine::{AccessLog, AccessRecord, CloseReason};
 use pilb::net::{Command, Remote, Settings as NetSettings, Worker};
+use pilb::proxy::board::Board;
 use pilb::proxy::choice::Method;
 use pilb::proxy::probe::Check;
-use pilb::proxy::{Proxy, Settings};
+use pilb::proxy::servers::Server;
+use pilb::proxy::{Place as At, Proxy, Settings};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -101,14 +104,16 @@ impl AccessLog for Sink {
 type Sut = Worker<Proxy, SimIo<Place>>;
 
 /// A worker with a proxy in this world: the one place that knows how they are made.
-fn build(sim: &Rc<RefCell<Town>>, setup: &Setup) -> (Sut, Receiver<AccessRecord>, Remote) {
-    let names = (0..setup.servers).map(|server| format!("server-{server}")).collect();
+fn build(sim: &Rc<RefCell<Town>>, setup: &Setup, board: &Arc<Board>) -> (Sut, Receiver<AccessRecord>, Remote) {
+    let server = |number| Server { name: format!("server-{number}"), weight: 1, backup: false };
+    let servers = (0..setup.servers).map(server).collect();
     let address = |server| Address::Tcp(SocketAddr::new(Ipv4Addr::new(10, 2, 0, 1).into(), server as u16));
     let addresses = (0..setup.servers).map(address).collect();
     let (sender, receiver) = channel();
     let waker = sim.borrow().net.waker.clone();
     let remote = Remote::new(move || waker.store(true, Ordering::SeqCst));
-    let app = Proxy::new(setup.proxy.clone(), names, 0);
+    let place = At { number: 0, probes: true, seed: 1 };
+    let app = Proxy::one_of(setup.proxy.clone(), servers, board.clone(), place);
     let io = SimIo(sim.clone());
     let worker = Worker::new(app, io, addresses, Box::new(Sink(sender)), remote.clone(), setup.net.clone());
     (worker, receiver, remote)
@@ -134,9 +139,11 @@ pub fn world(
     net.note(|| format!("{setup:?}"));
     fill(&mut place, &mut net);
     let sim = Rc::new(RefCell::new(Sim::new(net, place)));
-    let (worker, receiver, remote) = build(&sim, setup);
+    let board = Board::new(setup.servers).limited(&setup.proxy.servers, vec![Box::new(|| {})]);
+    let board = Arc::new(board);
+    let (worker, receiver, remote) = build(&sim, setup, &board);
     sim.borrow_mut().world.remote = Some(remote.clone());
-    let judge = Judge::new(setup.proxy.clone(), setup.servers, &setup.net);
+    let judge = Judge::new(setup.proxy.clone(), setup.servers, &setup.net, board.seats());
     let mut run = Run { sim, receiver, remote, judge, turns: 0, most_turns: setup.turns, ends: Vec::new() };
     let result = run.play(worker);
     let sim = run.sim.borrow();
