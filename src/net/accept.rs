@@ -72,7 +72,7 @@ impl<A: App, I: Io> Worker<A, I> {
         let mut place = self.enter();
         if place.is_none() {
             self.tell_of_shortage();
-            place = self.make_room().then(|| self.enter()).flatten();
+            place = self.room_here_or_elsewhere().then(|| self.enter()).flatten();
         }
         if let Some(place) = place {
             self.seat(client, place);
@@ -80,6 +80,26 @@ impl<A: App, I: Io> Worker<A, I> {
         }
         self.waiting = Some(client);
         false
+    }
+
+    /// Makes room, or has others make some, of which this worker hears. False if there is none yet.
+    fn room_here_or_elsewhere(&mut self) -> bool {
+        if self.now.mono < self.room_after {
+            return false;
+        }
+        let made = self.make_room();
+        if !made {
+            self.share.iter().for_each(Share::ask_for_room);
+        }
+        made
+    }
+
+    /// Makes room for a client of a worker that can make none.
+    pub(super) fn oblige(&mut self) {
+        let Some(asker) = self.share.as_ref().and_then(|share| share.asked().cloned()) else { return };
+        if self.make_room() {
+            asker.wake();
+        }
     }
 
     fn tell_of_shortage(&mut self) {
@@ -92,8 +112,8 @@ impl<A: App, I: Io> Worker<A, I> {
         }
     }
 
-    /// A place or a descriptor is needed: those that only linger have to go, or else the clients that have been idle the longest after a
-    /// request have to finish. (Who has not asked yet is about to, or meets its own deadline.) False if there is nobody.
+    /// A place or a descriptor is needed: those that only linger have to go, or else the clients that have been idle the longest after an
+    /// answer have to finish. (Who has had none yet is about to ask, or meets its own deadline.) False if there is nobody.
     fn make_room(&mut self) -> bool {
         if self.now.mono < self.room_after {
             return false;
@@ -106,8 +126,8 @@ impl<A: App, I: Io> Worker<A, I> {
             return true;
         }
         let idle = |slot: &Slot<A, I>| {
-            let (up, alone) = (&slot.client.lane.flow, matches!(slot.uplink, Attached::None));
-            alone && !slot.lingers && up.taken() > 0 && up.is_empty() && slot.reply.flow.is_empty()
+            let (up, down, alone) = (&slot.client.lane.flow, &slot.reply.flow, matches!(slot.uplink, Attached::None));
+            alone && !slot.lingers && down.given() > 0 && up.is_empty() && down.is_empty()
         };
         let slots: Vec<u32> =
             self.sessions.iter().filter(|(_, slot)| idle(slot)).map(|(slot, _)| slot as u32).collect();
@@ -207,10 +227,12 @@ impl<A: App, I: Io> Worker<A, I> {
 mod tests {
     use super::*;
     use crate::base::{Micros, Now};
-    use crate::engine::{AccessLog, AccessRecord, Close, Flow, Turn};
+    use crate::engine::{AccessLog, AccessRecord, Close, Drain, Flow, Turn};
     use crate::net::sys::{Listener, Sys};
     use crate::net::{Remote, Settings};
+    use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
+    use std::sync::Arc;
     use std::time::Instant;
 
     struct NoLog;
@@ -236,20 +258,42 @@ mod tests {
         }
     }
 
-    #[test]
-    fn who_was_refused_and_only_lingers_makes_room() {
+    /// Answers each byte but `p`s, which come before a question, with one, and goes when it has to.
+    struct Answering;
+
+    impl App for Answering {
+        type Session = ();
+
+        fn open(&mut self, _: Peer, _: Now) {}
+
+        fn advance(&mut self, (): &mut (), turn: &mut Turn<'_>) {
+            let mut bytes = turn.up.raw().to_vec();
+            turn.up.skip(bytes.len());
+            bytes.retain(|byte| *byte != b'p');
+            if turn.down.push(turn.pool, &bytes) == 0 && turn.drain == Drain::Leave {
+                turn.effects.close = Some(Close::Finish);
+            }
+        }
+
+        fn deadline(&self, (): &mut (), _: Now, _: &Flow, _: &Flow) -> Option<Micros> {
+            Some(NEVER - 1)
+        }
+    }
+
+    /// A worker with so many places, and where it listens.
+    fn worker<A: App>(app: A, max_sessions: usize, remote: Remote) -> (Worker<A, Sys>, SocketAddr, Arc<mio::Waker>) {
         let listener = mio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let sys = Sys::new(vec![Listener::Tcp(listener)], Instant::now()).unwrap();
-        let settings = Settings {
-            buffer: 4096,
-            buffers: usize::MAX,
-            max_sessions: 1,
-            idle_per_server: 0,
-            drain: NEVER,
-            linger: 3_600_000_000,
-        };
-        let mut worker = Worker::new(Refusing, sys, Vec::new(), Box::new(NoLog), Remote::new(|| {}), settings);
+        let (waker, linger) = (sys.waker(), 3_600_000_000);
+        let settings =
+            Settings { buffer: 4096, buffers: usize::MAX, max_sessions, idle_per_server: 0, drain: NEVER, linger };
+        (Worker::new(app, sys, Vec::new(), Box::new(NoLog), remote, settings), address, waker)
+    }
+
+    #[test]
+    fn who_was_refused_and_only_lingers_makes_room() {
+        let (mut worker, address, _) = worker(Refusing, 1, Remote::new(|| {}));
         let _clients = [1, 2, 3].map(|served| {
             let client = TcpStream::connect(address).unwrap();
             while worker.served < served {
@@ -258,5 +302,50 @@ mod tests {
             client
         });
         assert_eq!(worker.census().sessions, 1);
+    }
+
+    #[test]
+    fn who_is_about_to_ask_makes_no_room() {
+        let (mut worker, address, _) = worker(Answering, 1, Remote::new(|| {}));
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"p").unwrap();
+        while worker.sessions.iter().all(|(_, slot)| slot.client.lane.flow.taken() == 0) {
+            worker.step().unwrap();
+        }
+        let _newcomer = TcpStream::connect(address).unwrap();
+        while worker.waiting.is_none() && worker.served == 1 {
+            worker.step().unwrap();
+        }
+        assert_eq!(worker.served, 1);
+    }
+
+    /// Two workers with a place each: the first one's is taken by a client that has said nothing, the second one's by one that idles after
+    /// an answer.
+    #[test]
+    fn who_idles_with_another_worker_makes_room() {
+        let remotes: Vec<Remote> = (0..2).map(|_| Remote::new(|| {})).collect();
+        let mut shares = Share::among(&remotes).into_iter();
+        let (one, address, wake_one) = worker(Answering, 1, remotes[0].clone());
+        let (other, other_address, wake_other) = worker(Answering, 1, remotes[1].clone());
+        let mut workers = [(one.sharing(shares.next()), wake_one), (other.sharing(shares.next()), wake_other)];
+        let mut turns = |done: &dyn Fn(&[(Worker<Answering, Sys>, Arc<mio::Waker>); 2]) -> bool| {
+            // Nobody has to sleep: each looks again as if woken.
+            while !done(&workers) {
+                for (worker, waker) in &mut workers {
+                    waker.wake().unwrap();
+                    worker.step().unwrap();
+                }
+            }
+        };
+        let _silent = TcpStream::connect(address).unwrap();
+        turns(&|workers| workers[0].0.served == 1);
+        let mut idle = TcpStream::connect(other_address).unwrap();
+        idle.write_all(b"x").unwrap();
+        turns(&|workers| workers[1].0.sessions.iter().any(|(_, slot)| slot.reply.flow.given() == 1));
+        let _newcomer = TcpStream::connect(address).unwrap();
+        turns(&|workers| workers[1].0.served == 2);
+        let mut said = Vec::new();
+        idle.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"x");
     }
 }

@@ -24,6 +24,8 @@ struct Places(AtomicUsize);
 /// What all know of a worker.
 struct Seat<S> {
     places: Places,
+    /// One more than the number of a worker that has a client for whom there is no place; 0: none has asked.
+    asked: AtomicUsize,
     inbox: Sender<(S, Peer)>,
     remote: Remote,
 }
@@ -56,7 +58,10 @@ impl<S> Share<S> {
     pub fn among(remotes: &[Remote]) -> Vec<Share<S>> {
         let seat = |remote: &Remote| {
             let (sender, inbox) = channel();
-            (Seat { places: Places::default(), inbox: sender, remote: remote.clone() }, inbox)
+            (
+                Seat { places: Places::default(), asked: AtomicUsize::new(0), inbox: sender, remote: remote.clone() },
+                inbox,
+            )
         };
         let (seats, inboxes): (Vec<_>, Vec<_>) = remotes.iter().map(seat).unzip();
         let seats: Arc<[Seat<S>]> = seats.into();
@@ -81,6 +86,20 @@ impl<S> Share<S> {
     /// Would [`Share::enter`] find a place?
     pub(super) fn has_room(&self, most: usize) -> bool {
         choose(self.counts(), most).is_some()
+    }
+
+    /// There is no place for a client, and nobody here who could make room: perhaps others have somebody.
+    pub(super) fn ask_for_room(&self) {
+        for (_, seat) in self.seats.iter().enumerate().filter(|(number, _)| *number != self.own) {
+            seat.asked.store(self.own + 1, Ordering::Release);
+            seat.remote.wake();
+        }
+    }
+
+    /// The worker that has asked for room, if one has. It wants to hear when there is some.
+    pub(super) fn asked(&self) -> Option<&Remote> {
+        let number = self.seats[self.own].asked.swap(0, Ordering::Acquire).checked_sub(1)?;
+        self.seats.get(number).map(|seat| &seat.remote)
     }
 
     /// Gives a place back: nobody came, or the client is gone.

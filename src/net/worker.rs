@@ -265,7 +265,7 @@ impl<A: App, I: Io> Worker<A, I> {
         if self.accept_after > self.now.mono {
             until = until.min(self.accept_after);
         } else if self.waiting.is_some() {
-            // All places are taken. Where one becomes free elsewhere, or who has become idle, nobody says.
+            // All places are taken. Where one becomes free by itself, or who has become idle, nobody says.
             until = until.min(self.now.mono + ROOM_PAUSE);
         }
         if !self.idle.is_empty() || self.stock.buffers.had_burst() || self.stock.pipes.wants_sweep() {
@@ -283,6 +283,7 @@ impl<A: App, I: Io> Worker<A, I> {
             }
             Token::Waker => {
                 self.take_in();
+                self.oblige();
                 self.chores.woken = true;
                 self.attend();
                 self.obey(self.remote.heard());
