@@ -5,7 +5,7 @@ use crate::engine::{CloseReason, ServerId, Turn, Uplink, Wish};
 use crate::http1::Fault;
 use crate::http1::request::RequestHead;
 use crate::proxy::Shop;
-use crate::proxy::choice::Asked;
+use crate::proxy::choice::{Asked, Tried};
 use crate::proxy::exchange::{Exchange, Hold, Stage};
 use crate::proxy::failure::Failure;
 use crate::proxy::servers::{Servers, Without};
@@ -78,7 +78,12 @@ impl Exchange {
         let asked = Asked { now: turn.now.mono, key: self.key, except: self.tried };
         let wanted = self.wanted.filter(|wanted| !self.tried.has(*wanted));
         let fresh = shop.settings.send_preface.is_some() || self.record.attempts > 0;
-        match shop.servers.pick(&asked, wanted) {
+        let mut choice = shop.servers.pick(&asked, wanted);
+        if choice == Err(Without::Room) && !self.tried.is_empty() && shop.servers.queue().others_wait() {
+            // Those behind it may have use for just the servers that have failed it: it takes one of them rather than holding up all.
+            choice = shop.servers.pick(&Asked { except: Tried::default(), ..asked }, None);
+        }
+        match choice {
             Ok(server) => self.dial(server, fresh, shop, turn),
             Err(Without::Room) => shop.servers.queue().ask_others(),
             Err(Without::Down) => self.fail(shop.no_upstream(), shop, turn),

@@ -41,6 +41,11 @@ impl Queue {
         self.seats.as_ref().is_some_and(|seats| !idle && seats.is_full(server))
     }
 
+    /// Is there none to be had soon either: is each in use, if not by this worker?
+    pub fn is_busy(&self, server: ServerId) -> bool {
+        self.is_full(server) && self.seats.as_ref().is_some_and(|seats| seats.is_busy(server))
+    }
+
     /// Takes one, an idle connection's if there is any.
     pub fn take_seat(&mut self, server: ServerId) -> bool {
         self.seats.is_none() || self.take_idle(server) || self.seats.as_ref().is_some_and(|seats| seats.take(server))
@@ -52,7 +57,7 @@ impl Queue {
         match self.idle.get_mut(usize::from(server)) {
             Some(idle) if kept => {
                 *idle += 1;
-                self.show_idle();
+                seats.idles(self.worker, server);
                 self.look();
             }
             _ => {
@@ -72,15 +77,11 @@ impl Queue {
         match self.idle.get_mut(usize::from(server)) {
             Some(idle) if *idle > 0 => {
                 *idle -= 1;
-                self.show_idle();
+                self.seats.iter().for_each(|seats| seats.idles_no_more(self.worker, server));
                 true
             }
             _ => false,
         }
-    }
-
-    fn show_idle(&self) {
-        self.seats.iter().for_each(|seats| seats.show_idle(self.worker, self.idle.iter().sum()));
     }
 
     // ---- who waits
@@ -99,10 +100,20 @@ impl Queue {
     pub fn join(&mut self, session: SessionId) {
         debug_assert!(self.waiting.iter().all(|(waiting, _)| *waiting != session));
         let Some(seats) = &self.seats else { return };
-        self.waiting.push_back((session, seats.join()));
+        let (ticket, others) = seats.join();
+        self.waiting.push_back((session, ticket));
         self.show_first();
+        if others == 1 {
+            // The first one may wait for one server only, as long as it waits alone.
+            return self.offer();
+        }
         // A seat that became free just now was offered to nobody.
         self.look();
+    }
+
+    /// Is somebody behind the first one, in whichever worker?
+    pub fn others_wait(&self) -> bool {
+        self.seats.as_ref().is_some_and(|seats| seats.others_wait())
     }
 
     /// Is it this session's turn?
@@ -236,17 +247,18 @@ mod tests {
         a.join(session(1));
         b.join(session(1));
         a.join(session(2));
+        assert_eq!(calls[0].load(Ordering::SeqCst), 1, "that it is not alone any more");
         assert_eq!((woken(a), woken(b)), (vec![1], vec![]), "the first looks");
         assert!(a.is_first(session(1)) && !b.is_first(session(1)) && !b.is_empty() && !b.has_room());
         b.offer();
-        assert_eq!((calls[0].load(Ordering::SeqCst), attend(b, true, &[]).0), (1, vec![]), "what b has is for a");
+        assert_eq!((calls[0].load(Ordering::SeqCst), attend(b, true, &[]).0), (2, vec![]), "what b has is for a");
         assert_eq!(attend(a, true, &[]).0, [1]);
         a.leave(session(1));
         assert_eq!((calls[1].load(Ordering::SeqCst), woken(a)), (1, vec![]), "now for b");
         assert_eq!(attend(b, true, &[]).0, [1]);
         assert!(b.is_first(session(1)) && !a.is_first(session(2)));
         b.leave(session(1));
-        assert_eq!((calls[0].load(Ordering::SeqCst), attend(a, true, &[]).0), (2, vec![2]));
+        assert_eq!((calls[0].load(Ordering::SeqCst), attend(a, true, &[]).0), (3, vec![2]));
         a.leave(session(2));
         assert!(a.is_empty() && b.is_empty());
     }

@@ -24,12 +24,14 @@ const NOBODY: u64 = u64::MAX;
 pub struct Seats {
     most: u32,
     taken: Box<[AtomicU32]>,
+    /// Of these, how many are idle connections'.
+    idle: Box<[AtomicU32]>,
     most_waiting: usize,
     waiting: AtomicUsize,
     tickets: AtomicU64,
-    /// By worker: the ticket of its first one, and how many idle connections have a seat.
+    /// By worker: the ticket of its first one, and how many idle connections it has.
     first: Box<[AtomicU64]>,
-    idle: Box<[AtomicUsize]>,
+    keeps: Box<[AtomicUsize]>,
     wakers: Vec<Waker>,
 }
 
@@ -39,11 +41,12 @@ impl Seats {
         Seats {
             most,
             taken: (0..servers).map(|_| AtomicU32::new(0)).collect(),
+            idle: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             most_waiting,
             waiting: AtomicUsize::new(0),
             tickets: AtomicU64::new(0),
             first: wakers.iter().map(|_| AtomicU64::new(NOBODY)).collect(),
-            idle: wakers.iter().map(|_| AtomicUsize::new(0)).collect(),
+            keeps: wakers.iter().map(|_| AtomicUsize::new(0)).collect(),
             wakers,
         }
     }
@@ -73,17 +76,32 @@ impl Seats {
         }
     }
 
-    /// Shows how many of this worker's connections are idle.
-    pub fn show_idle(&self, worker: usize, connections: usize) {
-        if let Some(idle) = self.idle.get(worker) {
-            idle.store(connections, SeqCst);
+    /// Has each seat a request? Those of idle connections can be had soon, whichever worker's they are.
+    pub fn is_busy(&self, server: ServerId) -> bool {
+        let idle = self.idle.get(usize::from(server)).map_or(0, |idle| idle.load(SeqCst));
+        self.taken(server).saturating_sub(idle) >= self.most
+    }
+
+    /// A connection of this worker is idle from now on.
+    pub fn idles(&self, worker: usize, server: ServerId) {
+        if let (Some(keeps), Some(idle)) = (self.keeps.get(worker), self.idle.get(usize::from(server))) {
+            keeps.fetch_add(1, SeqCst);
+            idle.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// One less.
+    pub fn idles_no_more(&self, worker: usize, server: ServerId) {
+        if let (Some(keeps), Some(idle)) = (self.keeps.get(worker), self.idle.get(usize::from(server))) {
+            keeps.fetch_sub(1, SeqCst);
+            idle.fetch_sub(1, SeqCst);
         }
     }
 
     /// Somebody waits in this worker: has the others look whether their idle connections can go.
     pub fn ask_for(&self, worker: usize) {
-        for (other, idle) in self.idle.iter().enumerate() {
-            if other != worker && idle.load(SeqCst) > 0 {
+        for (other, keeps) in self.keeps.iter().enumerate() {
+            if other != worker && keeps.load(SeqCst) > 0 {
                 self.wake(other);
             }
         }
@@ -95,15 +113,20 @@ impl Seats {
         self.waiting.load(SeqCst) > 0
     }
 
+    /// Do more than this one wait?
+    pub fn others_wait(&self) -> bool {
+        self.waiting.load(SeqCst) > 1
+    }
+
     /// May one more wait? Where several workers ask at once, some more may.
     pub fn has_room(&self) -> bool {
         self.waiting.load(SeqCst) < self.most_waiting
     }
 
-    /// One more waits: its ticket.
-    pub fn join(&self) -> u64 {
-        self.waiting.fetch_add(1, SeqCst);
-        self.tickets.fetch_add(1, SeqCst)
+    /// One more waits: its ticket, and how many wait already.
+    pub fn join(&self) -> (u64, usize) {
+        let others = self.waiting.fetch_add(1, SeqCst);
+        (self.tickets.fetch_add(1, SeqCst), others)
     }
 
     /// One less.
@@ -168,11 +191,11 @@ mod tests {
         assert_eq!((seats.next(), seats.anybody_waits()), (None, false));
         let tickets = [seats.join(), seats.join(), seats.join()];
         assert!(seats.anybody_waits() && !seats.has_room());
-        seats.show(2, Some(tickets[0]));
-        seats.show(0, Some(tickets[1]));
+        seats.show(2, Some(tickets[0].0));
+        seats.show(0, Some(tickets[1].0));
         assert_eq!(seats.next(), Some(2));
         seats.leave();
-        seats.show(2, Some(tickets[2]));
+        seats.show(2, Some(tickets[2].0));
         assert_eq!((seats.next(), seats.has_room()), (Some(0), true));
         seats.show(0, None);
         assert_eq!(seats.next(), Some(2));

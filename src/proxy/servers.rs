@@ -137,13 +137,19 @@ impl Servers {
         if self.version != self.board.version() {
             self.read_board(asked.now);
         }
-        self.look_for_seats();
+        let hashed = self.policy.method == Method::Hash;
+        let waits = self.queue.has_room();
+        // Who belongs to a server waits for the seat of a connection that idles in another worker; others go where a seat is free.
+        self.look_for_seats(waits && (hashed || wanted.is_some()));
         let may = |load: &Load| load.weight > 0 && !load.full;
         loop {
             let wanted = wanted.filter(|server| self.loads.get(usize::from(*server)).is_some_and(may));
             match wanted.or_else(|| self.choose(asked)) {
-                // Unless another worker has just taken the last seat.
                 Some(server) if self.begin(server) => return Ok(server),
+                Some(server) if waits && (hashed || wanted.is_some()) && !self.queue.is_busy(server) => {
+                    return Err(Without::Room);
+                }
+                // Another worker has just taken the last seat.
                 Some(_) => {}
                 None if self.loads.iter().any(|load| load.weight > 0) => return Err(Without::Room),
                 None => return Err(Without::Down),
@@ -171,7 +177,7 @@ impl Servers {
 
     /// A backup that may take a request which these have failed, while backups get none yet.
     pub fn stand_in(&mut self, failed: Tried, now: Micros) -> Option<ServerId> {
-        self.look_for_seats();
+        self.look_for_seats(false);
         let free = |at: &usize| {
             self.list[*at].backup
                 && !self.drained[*at]
@@ -183,9 +189,12 @@ impl Servers {
         self.begin(least).then_some(least)
     }
 
-    fn look_for_seats(&mut self) {
+    /// Which servers are full. `soon`: those are not whose seats can be had soon.
+    fn look_for_seats(&mut self, soon: bool) {
         if self.queue.has_limit() {
-            self.loads.iter_mut().zip(0..).for_each(|(load, server)| load.full = self.queue.is_full(server));
+            let queue = &self.queue;
+            let full = |server| if soon { queue.is_busy(server) } else { queue.is_full(server) };
+            self.loads.iter_mut().zip(0..).for_each(|(load, server)| load.full = full(server));
         }
     }
 

@@ -181,6 +181,23 @@ fn a_request_whose_connection_was_dead_has_its_place_for_another_try() {
 }
 
 #[test]
+fn who_waits_for_another_server_than_the_one_that_failed_it_holds_up_nobody() {
+    let (held, arrived, _go) = held_server();
+    let failed = AtomicUsize::new(0);
+    let flaky = Server::start(move |visit| match failed.fetch_add(1, Ordering::SeqCst) {
+        0 => Then::Reset,
+        _ => visit.reply("200 OK", "flaky"),
+    });
+    let proxy = proxy(&[&held, &flaky], "--server-connections 1 --eject-after 0 --queue-timeout 5m");
+    let _first = waiting(&proxy, "/held");
+    assert_eq!(arrived.recv().unwrap(), "/held");
+    let mut retried = waiting(&proxy, "/retried");
+    eventually("it was failed", || (flaky.heads().len() == 1).then_some(()));
+    let mut other = proxy.client();
+    assert_eq!((other.get("/").text(), retried.answer().text()), ("flaky", "flaky"));
+}
+
+#[test]
 fn no_server_has_more_than_it_may_however_many_workers_there_are() {
     const EACH: usize = 25;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

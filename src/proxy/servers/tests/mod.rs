@@ -286,6 +286,35 @@ fn a_limit_holds_for_all_workers_together() {
 }
 
 #[test]
+fn who_belongs_to_a_server_waits_for_a_connection_that_idles_in_another_worker() {
+    let list = [server("a", 1, false), server("b", 1, false)];
+    let policy = Policy { most: Some(1), ..policy(Check::Off) };
+    let board = Board::new(2).limited(&policy, vec![Box::new(|| {}), Box::new(|| {})]);
+    let board = Arc::new(board);
+    let worker = |number| {
+        let place = Place { number, probes: false, seed: 1 };
+        let servers = Servers::new(policy.clone(), list.to_vec(), board.clone(), place);
+        Worker { servers, chores: Chores::default() }
+    };
+    let (mut one, mut other) = (worker(0), worker(1));
+    let asked = Asked::default();
+    assert_eq!(one.servers.pick(&asked, Some(0)), Ok(0));
+    assert_eq!(other.servers.pick(&asked, Some(0)), Ok(1), "it is busy");
+    other.servers.done(1, false);
+    one.servers.done(0, true);
+    assert_eq!(other.servers.pick(&asked, Some(0)), Err(Without::Room), "it only idles");
+    assert_eq!(other.servers.pick(&asked, None), Ok(1), "no matter for who goes anywhere");
+    other.servers.done(1, false);
+    let session = crate::engine::SessionId { slot: 1, generation: 1 };
+    other.servers.queue().join(session);
+    one.at(1);
+    assert_eq!(std::mem::take(&mut one.chores.release), [0]);
+    one.chores.news.push(News::IdleGone { server: 0 });
+    one.at(1);
+    assert_eq!(other.servers.pick(&asked, Some(0)), Ok(0));
+}
+
+#[test]
 fn weights_count() {
     let mut worker = Worker::new(&[server("a", 3, false), server("b", 1, false)], policy(Check::Off));
     assert_eq!(worker.picks(8), [0, 1, 0, 0, 0, 1, 0, 0]);
