@@ -73,7 +73,11 @@ pub struct Ejection {
 pub enum Change {
     Up,
     Down,
-    Ejected { until: Micros },
+    /// After so many failures in a row.
+    Ejected {
+        until: Micros,
+        row: u32,
+    },
 }
 
 /// May one more server be ejected? `ejected` of the `total` are already, and `others_up` could take its requests, some of them backups
@@ -174,8 +178,9 @@ impl Health {
         if !(enough && eject(ejection)) {
             return None;
         }
+        let row = self.row;
         self.leave(ejection, now, rules);
-        Some(Change::Ejected { until })
+        Some(Change::Ejected { until, row })
     }
 
     /// Another worker has ejected it. True if that changes something here.

@@ -241,6 +241,7 @@ impl Servers {
     /// An exchange that wished for its connection at `began` got its whole answer, whose first byte came `within` so long.
     pub fn succeeded(&mut self, server: ServerId, began: Micros, within: Micros, now: Micros) {
         let index = usize::from(server);
+        self.lapse(index, now);
         if let Some(health) = self.health.get_mut(index) {
             health.succeeded(began, now);
         }
@@ -257,6 +258,7 @@ impl Servers {
             self.read_board(now);
         }
         let index = usize::from(server);
+        self.lapse(index, now);
         let may = self.may_eject(index, now);
         let Some(health) = self.health.get_mut(index) else { return false };
         let (board, seen, ejections) = (&self.board, self.version, &mut self.ejections);
@@ -356,6 +358,7 @@ impl Servers {
         let kind = self.policy.probes.kind();
         for at in 0..self.list.len() {
             let server = at as ServerId;
+            self.lapse(at, now);
             self.drained[at] = self.board.is_drained(server);
             let notice = self.board.read(server);
             if let Some(kind) = kind.filter(|_| notice != self.notices[at]) {
@@ -374,16 +377,21 @@ impl Servers {
         self.refresh(now);
     }
 
+    /// An ejection whose time is over ends. To be called before anything else may end it unheard.
+    fn lapse(&mut self, at: usize, now: Micros) {
+        if let Some(change) = self.health.get_mut(at).and_then(|health| health.lapse(now)) {
+            self.announce(at as ServerId, change, now);
+        }
+    }
+
     /// For the log. What probes find is told by the worker that probes.
     fn announce(&self, server: ServerId, change: Change, now: Micros) {
         let name = self.name(server);
         match change {
-            Change::Ejected { until } => {
-                let span = (until - now) / SECOND;
-                log::warn!(
-                    "server {name} failed {} times in a row: it gets no requests for {span} s",
-                    self.policy.health.failures
-                );
+            Change::Ejected { until, row } => {
+                let span = (until - now) as f64 / SECOND as f64;
+                let times = if row == 1 { "once".to_owned() } else { format!("{row} times in a row") };
+                log::warn!("server {name} failed {times}: it gets no requests for {span} s");
             }
             Change::Up => log::info!("server {name} is up"),
             Change::Down => log::warn!("server {name} is down"),
@@ -410,11 +418,7 @@ impl Servers {
             self.read_board(now);
         }
         if now >= self.refresh_at {
-            for at in 0..self.list.len() {
-                if let Some(change) = self.health[at].lapse(now) {
-                    self.announce(at as ServerId, change, now);
-                }
-            }
+            (0..self.list.len()).for_each(|at| self.lapse(at, now));
             self.refresh(now);
         }
         self.queue.attend(chores);
@@ -428,6 +432,7 @@ impl Servers {
     }
 
     fn probed(&mut self, server: ServerId, outcome: &Outcome, now: Micros) {
+        self.lapse(usize::from(server), now);
         let (Some(prober), Some(health)) = (&mut self.prober, self.health.get_mut(usize::from(server))) else { return };
         let verdict = prober.judge(outcome);
         let well = match verdict {

@@ -197,13 +197,13 @@ fn who_fails_five_times_in_a_row_rests_and_returns() {
     // A short rest: it is tried again, and one more failure is enough. The next rest is longer.
     let returns = proxy(&[&bad, &good], "--eject-after 2 --eject-time 200ms --slow-start 0s");
     posts(&returns, 4);
-    returns.says("failed 2 times in a row", 1);
+    returns.says("failed 2 times in a row: it gets no requests for 0.2 s", 1);
     let tried = bad.heads().len();
     eventually("it is tried again", || {
         assert!(posts(&returns, 1).len() == 1);
         (bad.heads().len() > tried).then_some(())
     });
-    returns.says("in a row", 2);
+    returns.says("failed once: it gets no requests for 0.4 s", 1);
     assert_eq!(bad.heads().len(), tried + 1);
 }
 

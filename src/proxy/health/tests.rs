@@ -9,12 +9,15 @@ const SLOW: Rules = Rules { slow_start: 20 * SECOND, ..RULES };
 const S: Micros = SECOND;
 
 /// Fails `count` times in a row at `now`.
-fn fail(health: &mut Health, count: u32, now: Micros) -> Option<Change> {
-    (0..count).fold(None, |_, _| health.failed(Fault::Answer, now, now, &RULES, |_| true))
+fn fail(health: &mut Health, count: u32, now: Micros) -> Option<Micros> {
+    (0..count).fold(None, |_, _| match health.failed(Fault::Answer, now, now, &RULES, |_| true) {
+        Some(Change::Ejected { until, .. }) => Some(until),
+        _ => None,
+    })
 }
 
-fn ejected(until: Micros) -> Option<Change> {
-    Some(Change::Ejected { until })
+fn ejected(until: Micros) -> Option<Micros> {
+    Some(until)
 }
 
 /// A server that a failed probe took down at `now`.
@@ -333,7 +336,7 @@ proptest! {
             match change {
                 Some(Change::Up) => prop_assert_eq!(state, State::Up),
                 Some(Change::Down) => prop_assert_eq!(state, State::Down),
-                Some(Change::Ejected { until }) => prop_assert_eq!(state, State::Ejected { until }),
+                Some(Change::Ejected { until, .. }) => prop_assert_eq!(state, State::Ejected { until }),
                 None => {}
             }
             let fits = if state == State::Up { (10..=100).contains(&share) } else { share == 0 };
