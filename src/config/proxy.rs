@@ -77,8 +77,9 @@ Notes:
   no limit. IPv6 clients count by their network of 64 bits.
   Connections from a NETWORK of --proxy-protocol have to begin with a PROXY
   header (v1 or v2); from elsewhere, such a header is a bad request.
-  With --send-proxy a connection to a server belongs to one client: none is
-  shared between clients, so that servers see more of them.
+  With --send-proxy each request has a connection to a server of its own, as it
+  tells of one client: none is kept, so that servers see more of them.
+  Health checks come on top of --server-connections: leave them one.
   Without --sticky-key, cookies are valid until this process ends; several
   proxies before the same servers need the same key, of 16 bytes or more.
   --admin shows what goes on here to whoever asks, and takes servers out of
