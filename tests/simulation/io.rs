@@ -26,8 +26,12 @@ pub trait World {
 pub struct Sim<W> {
     pub net: Net,
     pub world: W,
-    /// The worker waits, and nothing will ever happen.
+    /// All workers wait, and nothing will ever happen.
     pub asleep: bool,
+    /// By worker: until when it waits; 0 if it does not.
+    rests: Vec<Micros>,
+    /// By worker: when it looked at the clock last.
+    looked: Vec<Micros>,
     /// Waits without time, event or any other change since something happened last.
     idle_turns: u32,
     seen: u64,
@@ -37,16 +41,24 @@ pub struct Sim<W> {
 
 impl<W> Sim<W> {
     pub fn new(net: Net, world: W) -> Sim<W> {
-        Sim { net, world, asleep: false, idle_turns: 0, seen: 0, scratch: Vec::new() }
+        let (rests, looked) = (vec![0; net.ends.len()], vec![net.now; net.ends.len()]);
+        Sim { net, world, asleep: false, rests, looked, idle_turns: 0, seen: 0, scratch: Vec::new() }
     }
 }
+
+/// A worker waits so long for who is not sure to come, or is no more.
+const FOR_EVER: Micros = Micros::MAX - 1;
+const GONE: Micros = Micros::MAX;
 
 /// Turns that may pass without anything changing.
 const MOST_IDLE_TURNS: u32 = 100;
 
 pub type Shared<W> = Rc<RefCell<Sim<W>>>;
 
-pub struct SimIo<W>(pub Shared<W>);
+pub struct SimIo<W> {
+    pub sim: Shared<W>,
+    pub worker: usize,
+}
 
 pub struct SimStream<W> {
     pub conn: ConnId,
@@ -110,7 +122,7 @@ impl<W: World> Sim<W> {
         }
     }
 
-    fn disturb(&mut self, events: &mut Vec<Event>) {
+    fn disturb(&mut self, worker: usize, events: &mut Vec<Event>) {
         let Net { random, weather, conns, .. } = &mut self.net;
         if random.chance(weather.spurious) && !conns.is_empty() {
             let id = random.below(conns.len() as u64) as usize;
@@ -118,41 +130,54 @@ impl<W: World> Sim<W> {
                 self.net.happen(What::Edge(id));
             }
         }
-        self.net.collect(events);
+        self.net.collect(worker, events);
     }
 
-    fn wait(&mut self, events: &mut Vec<Event>, at_most: Option<Micros>) {
-        let (lazy, slow) = (self.net.weather.lazy_wait, self.net.weather.slow_loop);
-        let until = at_most.map(|time| self.net.now + time);
-        let time = 1 + self.net.random.below(slow + 1);
+    /// A worker's wait, which ends at once: that it had to sleep is seen in [`Sim::go_on`].
+    fn wait(&mut self, worker: usize, events: &mut Vec<Event>, at_most: Option<Micros>) {
+        // What it wants to wait is reckoned from when it looked at the clock; others have had their turns since.
+        let until = at_most.map_or(FOR_EVER, |time| (self.looked[worker] + time).max(1));
+        let time = 1 + self.net.random.below(self.net.weather.slow_loop + 1);
         self.net.pass(time);
         self.run_due();
-        self.disturb(events);
+        self.disturb(worker, events);
+        self.rests[worker] = 0;
         if at_most == Some(0) {
             return self.watch_for_spin(events.is_empty());
         }
-        self.net.look_for_neglect();
-        while events.is_empty() {
-            if self.net.random.chance(self.net.weather.eintr / 4) {
-                return;
-            }
-            let next = if self.net.has_late_events() { Some(self.net.now + 10) } else { self.net.next_moment() };
-            let Some(moment) = [next, until].into_iter().flatten().min() else {
-                self.asleep = true;
-                return;
-            };
-            self.idle_turns = 0;
-            self.net.pass(moment.saturating_sub(self.net.now));
-            self.run_due();
-            if until.is_some_and(|until| until <= self.net.now) {
-                let late = self.net.random.below(lazy + 1000);
-                self.net.pass(late);
-                self.run_due();
-                self.disturb(events);
-                return;
-            }
-            self.disturb(events);
+        self.net.look_for_neglect(worker);
+        if events.is_empty() {
+            self.rests[worker] = until;
         }
+    }
+
+    /// This worker has ended.
+    pub fn ended(&mut self, worker: usize) {
+        self.net.ends[worker].gone = true;
+        self.rests[worker] = GONE;
+    }
+
+    /// After each step of a worker: if now all of them wait, the world goes on to the next moment at which anything happens.
+    pub fn go_on(&mut self) {
+        if self.rests.contains(&0) || self.net.is_anybody_woken() {
+            return;
+        }
+        let until = self.rests.iter().copied().min().unwrap_or(GONE);
+        let next = if self.net.has_late_events() { Some(self.net.now + 10) } else { self.net.next_moment() };
+        let moment = next.unwrap_or(FOR_EVER).min(until);
+        if moment >= FOR_EVER {
+            self.asleep = true;
+            return;
+        }
+        self.idle_turns = 0;
+        self.net.pass(moment.saturating_sub(self.net.now));
+        self.run_due();
+        if until <= self.net.now {
+            let late = self.net.random.below(self.net.weather.lazy_wait + 1000);
+            self.net.pass(late);
+            self.run_due();
+        }
+        self.rests.iter_mut().filter(|rest| **rest != GONE).for_each(|rest| *rest = 0);
     }
 
     fn watch_for_spin(&mut self, nothing: bool) {
@@ -181,13 +206,14 @@ impl<W: World> Io for SimIo<W> {
     type Pipe = SimPipe<W>;
 
     fn now(&mut self) -> Now {
-        let net = &self.0.borrow().net;
+        let Sim { net, looked, .. } = &mut *self.sim.borrow_mut();
+        looked[self.worker] = net.now;
         Now { mono: net.now, unix: net.unix }
     }
 
     fn wait(&mut self, events: &mut Vec<Event>, at_most: Option<Micros>) -> io::Result<()> {
         events.clear();
-        self.0.borrow_mut().wait(events, at_most);
+        self.sim.borrow_mut().wait(self.worker, events, at_most);
         Ok(())
     }
 
@@ -196,53 +222,53 @@ impl<W: World> Io for SimIo<W> {
     }
 
     fn accept(&mut self, _: u32) -> io::Result<(SimStream<W>, Peer)> {
-        let mut sim = self.0.borrow_mut();
-        let conn = sim.net.accept();
+        let mut sim = self.sim.borrow_mut();
+        let conn = sim.net.accept(self.worker);
         sim.net.note(|| format!("accept: {}", said(&conn)));
         let conn = conn?;
-        Ok((SimStream { conn, sim: self.0.clone(), reset: false }, Peer::Ip(address(conn))))
+        Ok((SimStream { conn, sim: self.sim.clone(), reset: false }, Peer::Ip(address(conn))))
     }
 
     fn close_listeners(&mut self) {
-        self.0.borrow_mut().net.close_listeners();
+        self.sim.borrow_mut().net.close_listeners(self.worker);
     }
 
     fn dial(&mut self, address: &Address) -> io::Result<SimStream<W>> {
-        let mut sim = self.0.borrow_mut();
+        let mut sim = self.sim.borrow_mut();
         let Sim { net, world, .. } = &mut *sim;
         let conn = if net.exhausted(1) { Err(Errno::MFILE) } else { world.dial(net, address) };
         net.note(|| format!("dial {address}: {}", said(&conn)));
         let conn = conn?;
-        net.hold(conn);
-        Ok(SimStream { conn, sim: self.0.clone(), reset: false })
+        net.hold(conn, self.worker);
+        Ok(SimStream { conn, sim: self.sim.clone(), reset: false })
     }
 
     fn connected(&mut self, stream: &SimStream<W>) -> io::Result<()> {
-        match self.0.borrow_mut().net.take_error(stream.conn) {
+        match self.sim.borrow_mut().net.take_error(stream.conn) {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
     }
 
     fn watch(&mut self, stream: &mut SimStream<W>, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.borrow_mut().net.watch(stream.conn, token, interest);
+        self.sim.borrow_mut().net.watch(stream.conn, token, interest);
         Ok(())
     }
 
     fn rewatch(&mut self, stream: &mut SimStream<W>, token: Token, interest: Interest) -> io::Result<()> {
-        self.0.borrow_mut().net.watch(stream.conn, token, interest);
+        self.sim.borrow_mut().net.watch(stream.conn, token, interest);
         Ok(())
     }
 
     fn recv(&mut self, stream: &mut SimStream<W>, into: &mut [u8]) -> io::Result<usize> {
-        let net = &mut self.0.borrow_mut().net;
+        let net = &mut self.sim.borrow_mut().net;
         let n = net.readable(stream.conn, into.len() as u64, false);
         net.note(|| format!("c{} recv {}: {}", stream.conn, into.len(), said(&n)));
         Ok(net.take(stream.conn, n?).read(into))
     }
 
     fn send(&mut self, stream: &mut SimStream<W>, bytes: &[u8], rest: &[u8], _more: bool) -> io::Result<usize> {
-        let mut sim = self.0.borrow_mut();
+        let mut sim = self.sim.borrow_mut();
         let n = sim.send(stream.conn, bytes, rest);
         sim.net.note(|| format!("c{} send {}: {} {}", stream.conn, bytes.len(), said(&n), first_line(bytes)));
         Ok(n?)
@@ -253,16 +279,16 @@ impl<W: World> Io for SimIo<W> {
     }
 
     fn pipe(&mut self) -> io::Result<SimPipe<W>> {
-        let net = &mut self.0.borrow_mut().net;
+        let net = &mut self.sim.borrow_mut().net;
         if net.random.chance(net.weather.no_pipe) || net.exhausted(2) {
             return Err(if net.random.chance(500) { Errno::MFILE.into() } else { io::ErrorKind::QuotaExceeded.into() });
         }
         net.pipes += 1;
-        Ok(SimPipe { holds: Bytes::default(), sim: self.0.clone() })
+        Ok(SimPipe { holds: Bytes::default(), sim: self.sim.clone() })
     }
 
     fn splice_in(&mut self, stream: &mut SimStream<W>, pipe: &mut SimPipe<W>, most: usize) -> io::Result<usize> {
-        let net = &mut self.0.borrow_mut().net;
+        let net = &mut self.sim.borrow_mut().net;
         if net.weather.no_splice {
             return Err(Errno::INVAL.into());
         }
@@ -278,7 +304,7 @@ impl<W: World> Io for SimIo<W> {
     }
 
     fn splice_out(&mut self, pipe: &mut SimPipe<W>, stream: &mut SimStream<W>, most: usize) -> io::Result<usize> {
-        let sim = &mut *self.0.borrow_mut();
+        let sim = &mut *self.sim.borrow_mut();
         let most = (most as u64).min(pipe.holds.len());
         if most == 0 {
             return Ok(0);
@@ -294,7 +320,7 @@ impl<W: World> Io for SimIo<W> {
     }
 
     fn end(&mut self, stream: &SimStream<W>) {
-        self.0.borrow_mut().net.end(stream.conn);
+        self.sim.borrow_mut().net.end(stream.conn);
     }
 
     fn reset(&mut self, mut stream: SimStream<W>) {

@@ -66,12 +66,12 @@ impl Judge {
 
     // ---- after each turn
 
-    pub fn count(&self, net: &Net, census: &Census) -> Result<(), Broken> {
+    pub fn count(&self, net: &Net, census: &Census, workers: usize) -> Result<(), Broken> {
         let clients = net.held_clients;
         let fits = census.sessions + census.waiting == clients
             && census.upstreams + census.errands == net.held.len() - clients;
         check(fits, NO_LEAK, || format!("{census:?} beside {clients} clients of {} streams", net.held.len()))?;
-        let pipes = census.lent_pipes <= net.pipes && net.pipes <= census.lent_pipes + 16;
+        let pipes = census.lent_pipes <= net.pipes && net.pipes <= census.lent_pipes + 16 * workers;
         check(pipes, NO_LEAK, || format!("{census:?} beside {} pipes", net.pipes))?;
         if let Some(most) = self.settings.servers.most {
             let mut each = vec![0; self.servers];

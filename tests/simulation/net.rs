@@ -84,8 +84,9 @@ pub struct Conn {
     /// The server that was dialed; `None`: a client's.
     pub server: Option<u16>,
     pub state: State,
-    /// The worker has a stream of it.
+    /// A worker has a stream of it: this one.
     pub held: bool,
+    worker: usize,
     pub peer_open: bool,
     pub owner: Option<ActorId>,
     latency: Micros,
@@ -166,28 +167,40 @@ impl Conn {
     }
 }
 
+/// What the kernel has for one worker, apart from its connections. They all share one listener.
+pub struct WorkerEnd {
+    pub listens: bool,
+    pub gone: bool,
+    listener_woken: bool,
+    pub waker: Arc<AtomicBool>,
+    stale: Vec<Event>,
+}
+
+impl WorkerEnd {
+    fn new() -> WorkerEnd {
+        WorkerEnd { listens: true, gone: false, listener_woken: false, waker: Arc::default(), stale: Vec::new() }
+    }
+}
+
 pub struct Net {
     pub now: Micros,
     pub unix: Micros,
     pub random: Random,
     pub weather: Weather,
     pub conns: Vec<Conn>,
-    /// Those of which the worker has a stream.
+    /// Those of which a worker has a stream.
     pub held: Vec<ConnId>,
     /// Of these, the clients'.
     pub held_clients: usize,
     /// The most of them there ever were.
     pub most_clients: usize,
-    pub listening: bool,
     pub backlog: VecDeque<ConnId>,
-    listener_woken: bool,
-    pub waker: Arc<AtomicBool>,
+    pub ends: Vec<WorkerEnd>,
     heap: BinaryHeap<Reverse<(Micros, u64, What)>>,
     /// The actors' entries in it, each moment once.
     alarms: HashSet<(Micros, ActorId)>,
     order: u64,
     ready: Vec<ConnId>,
-    stale: Vec<Event>,
     /// Grows with everything that happens.
     pub moved: u64,
     pub pipes: usize,
@@ -199,7 +212,7 @@ pub struct Net {
 }
 
 impl Net {
-    pub fn new(random: Random, weather: Weather, trace: bool) -> Net {
+    pub fn new(random: Random, weather: Weather, workers: usize, trace: bool) -> Net {
         Net {
             now: 1_000_000,
             unix: 1_700_000_000_000_000,
@@ -209,15 +222,12 @@ impl Net {
             held: Vec::new(),
             held_clients: 0,
             most_clients: 0,
-            listening: true,
             backlog: VecDeque::new(),
-            listener_woken: false,
-            waker: Arc::default(),
+            ends: (0..workers).map(|_| WorkerEnd::new()).collect(),
             heap: BinaryHeap::new(),
             alarms: HashSet::new(),
             order: 0,
             ready: Vec::new(),
-            stale: Vec::new(),
             moved: 0,
             pipes: 0,
             leapt: None,
@@ -309,6 +319,7 @@ impl Net {
             server,
             state,
             held: false,
+            worker: 0,
             peer_open: true,
             owner,
             latency: self.random.within(latency / 4, latency),
@@ -482,18 +493,23 @@ impl Net {
         }
     }
 
-    /// What epoll tells of now.
-    pub fn collect(&mut self, events: &mut Vec<Event>) {
-        if self.listener_woken {
-            self.listener_woken = false;
+    /// What epoll tells a worker of now.
+    pub fn collect(&mut self, worker: usize, events: &mut Vec<Event>) {
+        let end = &mut self.ends[worker];
+        if std::mem::take(&mut end.listener_woken) {
             events.push(event(Token::Listener(0), true, false, false));
         }
-        if self.waker.swap(false, Ordering::SeqCst) {
+        if end.waker.swap(false, Ordering::SeqCst) {
             events.push(event(Token::Waker, true, false, false));
         }
         let late = self.weather.late_event;
         let most = if self.weather.small_batches { 1 + self.random.below(4) as usize } else { usize::MAX };
         for id in std::mem::take(&mut self.ready) {
+            if self.conns[id].worker != worker {
+                // What was closed is nobody's any more.
+                self.ready.extend(self.conns[id].held.then_some(id));
+                continue;
+            }
             let waits = self.random.chance(late) || events.len() >= most;
             let conn = &mut self.conns[id];
             let Some(token) = conn.token.filter(|_| conn.held && conn.woken) else { continue };
@@ -508,7 +524,7 @@ impl Net {
                 events.push(event(token, readable, writable, hangup));
             }
         }
-        events.append(&mut self.stale);
+        events.append(&mut self.ends[worker].stale);
         if self.weather.shuffle {
             for at in (1..events.len()).rev() {
                 events.swap(at, self.random.below(at as u64 + 1) as usize);
@@ -520,11 +536,20 @@ impl Net {
         !self.ready.is_empty()
     }
 
-    /// The worker is about to wait: what does it leave lying about?
-    pub fn look_for_neglect(&mut self) {
+    /// Has somebody a word for a worker that waits?
+    pub fn is_anybody_woken(&self) -> bool {
+        let woken = |end: &WorkerEnd| end.listener_woken || !end.stale.is_empty() || end.waker.load(Ordering::SeqCst);
+        self.ends.iter().any(|end| !end.gone && woken(end))
+    }
+
+    /// A worker is about to wait: what does it leave lying about?
+    pub fn look_for_neglect(&mut self, worker: usize) {
         let now = self.now;
         for id in &self.held {
             let conn = &mut self.conns[*id];
+            if conn.worker != worker {
+                continue;
+            }
             if conn.token.is_some() && conn.is_spoken_for() {
                 conn.unread_since.get_or_insert(now);
             } else {

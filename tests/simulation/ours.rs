@@ -11,7 +11,7 @@ impl Net {
         self.held.len() + 2 * self.pipes + wanted > self.weather.descriptors
     }
 
-    pub fn accept(&mut self) -> Result<ConnId, Errno> {
+    pub fn accept(&mut self, worker: usize) -> Result<ConnId, Errno> {
         let Some(first) = self.backlog.front().copied() else { return Err(Errno::AGAIN) };
         if self.exhausted(1) {
             return Err(Errno::MFILE);
@@ -28,7 +28,7 @@ impl Net {
             return Err(error);
         }
         self.backlog.pop_front();
-        self.hold(first);
+        self.hold(first, worker);
         let conn = &mut self.conns[first];
         if conn.state == State::Backlog {
             conn.state = State::Open;
@@ -38,16 +38,20 @@ impl Net {
     }
 
     /// The worker has a stream of it from now on.
-    pub fn hold(&mut self, id: ConnId) {
-        self.conns[id].held = true;
+    pub fn hold(&mut self, id: ConnId, worker: usize) {
+        let conn = &mut self.conns[id];
+        (conn.held, conn.worker) = (true, worker);
         self.held.push(id);
         self.held_clients += usize::from(self.conns[id].server.is_none());
         self.most_clients = self.most_clients.max(self.held_clients);
         self.moved += 1;
     }
 
-    pub fn close_listeners(&mut self) {
-        self.listening = false;
+    pub fn close_listeners(&mut self, worker: usize) {
+        self.ends[worker].listens = false;
+        if self.listens() {
+            return;
+        }
         for id in std::mem::take(&mut self.backlog) {
             self.conns[id].state = State::Dead;
             self.at(self.now, What::ResetPeer(id));
@@ -199,7 +203,8 @@ impl Net {
         conn.held = false;
         conn.closed = now;
         if stale && let Some(token) = conn.token {
-            self.stale.push(event(token, true, true, self.random.chance(300)));
+            let worker = conn.worker;
+            self.ends[worker].stale.push(event(token, true, true, self.random.chance(300)));
         }
         let conn = &mut self.conns[id];
         conn.late = (conn.woken || conn.hidden) && !reset && !conn.in_arrived.is_empty();

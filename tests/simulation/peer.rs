@@ -4,14 +4,19 @@ use super::{ActorId, ConnId, Fin, Net, State, What};
 use crate::bytes::Bytes;
 
 impl Net {
+    /// Does any worker accept clients?
+    pub fn listens(&self) -> bool {
+        self.ends.iter().any(|end| end.listens)
+    }
+
     /// A client connects. `None`: nobody listens, or too many wait.
     pub fn peer_connect(&mut self, owner: ActorId) -> Option<ConnId> {
-        if !self.listening || self.backlog.len() >= 64 {
+        if !self.listens() || self.backlog.len() >= 64 {
             return None;
         }
         let id = self.connection(None, State::Backlog, Some(owner));
         self.backlog.push_back(id);
-        self.listener_woken = true;
+        self.ends.iter_mut().for_each(|end| end.listener_woken = end.listens);
         self.moved += 1;
         Some(id)
     }

@@ -11,17 +11,18 @@ use pilb::base::Address;
 use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::engine::{AccessLog, AccessRecord, CloseReason};
-use pilb::net::{Command, Remote, Settings as NetSettings, Worker};
+use pilb::net::{Census, Command, Remote, Settings as NetSettings, Worker};
 use pilb::proxy::board::Board;
 use pilb::proxy::choice::Method;
 use pilb::proxy::probe::Check;
+use pilb::proxy::seats::Waker;
 use pilb::proxy::servers::Server;
 use pilb::proxy::{Place as At, Proxy, Settings};
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Limits and sizes of one world.
@@ -31,6 +32,7 @@ pub struct Setup {
     /// Turns that it may take.
     pub turns: u64,
     pub servers: usize,
+    pub workers: usize,
     pub proxy: Settings,
     pub net: NetSettings,
 }
@@ -41,6 +43,7 @@ impl Setup {
             weather: Weather::calm(),
             turns: 100_000,
             servers: 2,
+            workers: 1,
             proxy: Settings { tunnel_idle: 90 * SECOND, ..Settings::default() },
             net: NetSettings {
                 buffer: 16 * 1024,
@@ -75,11 +78,12 @@ impl Setup {
         setup
     }
 
-    /// In some worlds there is memory for few buffers.
-    fn short(mut self, random: &mut Random) -> Setup {
+    /// In some worlds there is memory for few buffers, and in some there are several workers.
+    fn special(mut self, random: &mut Random) -> Setup {
         if random.chance(80) {
             self.net.buffers = (HEADROOM + self.net.buffer) * random.within(2, 10) as usize;
         }
+        self.workers = *random.pick(&[1, 1, 1, 2, 3]);
         self
     }
 }
@@ -103,26 +107,51 @@ impl AccessLog for Sink {
 
 type Sut = Worker<Proxy, SimIo<Place>>;
 
-/// A worker with a proxy in this world: the one place that knows how they are made.
-fn build(sim: &Rc<RefCell<Town>>, setup: &Setup, board: &Arc<Board>) -> (Sut, Receiver<AccessRecord>, Remote) {
+/// The workers with their proxies in this world: the one place that knows how they are made. With who tells them, and what they share.
+fn build(sim: &Rc<RefCell<Town>>, setup: &Setup) -> (Vec<Sut>, Receiver<AccessRecord>, Arc<Board>) {
     let server = |number| Server { name: format!("server-{number}"), weight: 1, backup: false };
-    let servers = (0..setup.servers).map(server).collect();
+    let servers: Vec<Server> = (0..setup.servers).map(server).collect();
     let address = |server| Address::Tcp(SocketAddr::new(Ipv4Addr::new(10, 2, 0, 1).into(), server as u16));
-    let addresses = (0..setup.servers).map(address).collect();
+    let addresses: Vec<Address> = (0..setup.servers).map(address).collect();
+    let wakers: Vec<_> = sim.borrow().net.ends.iter().map(|end| end.waker.clone()).collect();
+    let wake = |waker: &Arc<AtomicBool>| {
+        let waker = waker.clone();
+        move || waker.store(true, Ordering::SeqCst)
+    };
+    let seats = wakers.iter().map(|waker| Box::new(wake(waker)) as Waker).collect();
+    let board = Arc::new(Board::new(setup.servers).limited(&setup.proxy.servers, seats));
     let (sender, receiver) = channel();
-    let waker = sim.borrow().net.waker.clone();
-    let remote = Remote::new(move || waker.store(true, Ordering::SeqCst));
-    let place = At { number: 0, probes: true, seed: 1 };
-    let app = Proxy::one_of(setup.proxy.clone(), servers, board.clone(), place);
-    let io = SimIo(sim.clone());
-    let worker = Worker::new(app, io, addresses, Box::new(Sink(sender)), remote.clone(), setup.net.clone());
-    (worker, receiver, remote)
+    let worker = |(number, waker): (usize, &Arc<AtomicBool>)| {
+        let place = At { number, probes: number == 0, seed: 1 + number as u64 };
+        let app = Proxy::one_of(setup.proxy.clone(), servers.clone(), board.clone(), place);
+        let remote = Remote::new(wake(waker));
+        sim.borrow_mut().world.remotes.push(remote.clone());
+        let (io, log) = (SimIo { sim: sim.clone(), worker: number }, Box::new(Sink(sender.clone())));
+        Worker::new(app, io, addresses.clone(), log, remote, setup.net.clone())
+    };
+    let workers = wakers.iter().enumerate().map(worker).collect();
+    (workers, receiver, board)
+}
+
+/// All workers' counts together.
+fn sum(all: impl Iterator<Item = Census>) -> Census {
+    let add = |a: Census, b: Census| Census {
+        sessions: a.sessions + b.sessions,
+        waiting: a.waiting + b.waiting,
+        upstreams: a.upstreams + b.upstreams,
+        idle: a.idle + b.idle,
+        lent_buffers: a.lent_buffers + b.lent_buffers,
+        lent_pipes: a.lent_pipes + b.lent_pipes,
+        queued: a.queued + b.queued,
+        errands: a.errands + b.errands,
+    };
+    all.reduce(add).unwrap_or_default()
 }
 
 /// The world of a seed.
 pub fn seed(seed: u64, trace: bool) -> End {
     let mut random = Random::new(seed);
-    let setup = Setup::of(&mut random).short(&mut Random::new(!seed));
+    let setup = Setup::of(&mut random).special(&mut Random::new(!seed));
     world(seed, &setup, trace, random, |place, net| place.populate(net))
 }
 
@@ -134,18 +163,25 @@ pub fn world(
     mut random: Random,
     fill: impl FnOnce(&mut Place, &mut Net),
 ) -> End {
-    let mut net = Net::new(random.split(), setup.weather.clone(), trace);
+    let mut net = Net::new(random.split(), setup.weather.clone(), setup.workers, trace);
     let mut place = Place::new(seed, random.split());
     net.note(|| format!("{setup:?}"));
     fill(&mut place, &mut net);
     let sim = Rc::new(RefCell::new(Sim::new(net, place)));
-    let board = Board::new(setup.servers).limited(&setup.proxy.servers, vec![Box::new(|| {})]);
-    let board = Arc::new(board);
-    let (worker, receiver, remote) = build(&sim, setup, &board);
-    sim.borrow_mut().world.remote = Some(remote.clone());
+    let (workers, receiver, board) = build(&sim, setup);
     let judge = Judge::new(setup.proxy.clone(), setup.servers, &setup.net, board.seats());
-    let mut run = Run { sim, receiver, remote, judge, turns: 0, most_turns: setup.turns, ends: Vec::new() };
-    let result = run.play(worker);
+    let workers = workers.into_iter().enumerate().collect();
+    let mut run = Run {
+        sim,
+        workers,
+        receiver,
+        judge,
+        turns: 0,
+        most_turns: setup.turns * (1 + setup.workers as u64),
+        ends: Vec::new(),
+    };
+    let result = run.play();
+    run.workers.clear();
     let sim = run.sim.borrow();
     let broken = sim.net.broken.clone().or(result.err().map(|(rule, what)| format!("{rule}: {what}")));
     End { broken, trace: sim.net.trace.clone().unwrap_or_default(), turns: run.turns, ends: run.ends }
@@ -153,8 +189,9 @@ pub fn world(
 
 struct Run {
     sim: Rc<RefCell<Town>>,
+    /// Those that have not ended, with their numbers.
+    workers: Vec<(usize, Sut)>,
     receiver: Receiver<AccessRecord>,
-    remote: Remote,
     judge: Judge,
     turns: u64,
     most_turns: u64,
@@ -162,47 +199,61 @@ struct Run {
 }
 
 impl Run {
-    fn play(&mut self, mut worker: Sut) -> Result<(), Broken> {
-        let mut told = false;
-        while worker.step().map_err(|error| ("the loop goes on", error.to_string()))? {
-            self.after(&worker)?;
-            let asleep = {
-                let mut sim = self.sim.borrow_mut();
-                let census = worker.census();
-                // One that probes its servers never sleeps.
-                let probes = self.judge.settings.servers.probes.kind().is_some();
-                let alone = census.sessions + census.waiting + census.upstreams == 0
-                    && sim.net.backlog.is_empty()
-                    && sim.world.all_came();
-                std::mem::take(&mut sim.asleep) || (alone && probes && !told)
-            };
-            if asleep {
-                let census = worker.census();
+    fn play(&mut self) -> Result<(), Broken> {
+        let (mut told, mut next) = (false, 0);
+        while !self.workers.is_empty() {
+            next %= self.workers.len();
+            let (number, worker) = &mut self.workers[next];
+            let number = *number;
+            let goes_on = worker.step().map_err(|error| ("the loop goes on", error.to_string()))?;
+            self.after()?;
+            if goes_on {
+                next += 1;
+            } else {
+                drop(self.workers.remove(next));
+                self.sim.borrow_mut().ended(number);
+            }
+            self.sim.borrow_mut().go_on();
+            let census = self.census();
+            if !self.workers.is_empty() && self.is_asleep(&census, told) {
                 if told || census.sessions + census.upstreams > 0 {
                     return Err(("everything ends by its own events", format!("it waits for ever, with {census:?}")));
                 }
                 told = true;
-                self.remote.tell(Command::Drain);
+                self.sim.borrow().world.remotes.iter().for_each(|remote| remote.tell(Command::Drain));
             }
         }
-        self.after(&worker)?;
-        drop(worker);
         let mut sim = self.sim.borrow_mut();
         sim.settle();
         self.judge.finish(&sim.net, &sim.world.book)
     }
 
-    fn after(&mut self, worker: &Sut) -> Result<(), Broken> {
+    fn is_asleep(&self, census: &Census, told: bool) -> bool {
+        let mut sim = self.sim.borrow_mut();
+        // One that probes its servers never sleeps.
+        let probes = self.judge.settings.servers.probes.kind().is_some();
+        let alone = census.sessions + census.waiting + census.upstreams == 0
+            && sim.net.backlog.is_empty()
+            && sim.world.all_came();
+        std::mem::take(&mut sim.asleep) || (alone && probes && !told)
+    }
+
+    fn census(&self) -> Census {
+        sum(self.workers.iter().map(|(_, worker)| worker.census()))
+    }
+
+    fn after(&mut self) -> Result<(), Broken> {
         self.turns += 1;
+        let census = self.census();
         let Sim { net, world, .. } = &mut *self.sim.borrow_mut();
         for record in self.receiver.try_iter() {
             net.note(|| format!("record {}", show(&record)));
             self.ends.push((record.status, record.end));
             self.judge.record(net, &mut world.book, &record)?;
         }
-        let census = worker.census();
-        self.judge.count(net, &census)?;
-        let (in_flight, waiting) = worker.app().holds();
+        self.judge.count(net, &census, self.workers.len())?;
+        let holds = self.workers.iter().map(|(_, worker)| worker.app().holds());
+        let (in_flight, waiting) = holds.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         // Who is queued may not have heard yet that its dial has failed.
         let owed = in_flight as usize <= census.upstreams + census.queued
             && (census.sessions > 0 || (in_flight, waiting) == (0, 0));

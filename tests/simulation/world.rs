@@ -33,7 +33,8 @@ pub enum Fate {
 pub struct Place {
     pub book: Book,
     pub actors: Vec<Option<Actor>>,
-    pub remote: Option<Remote>,
+    /// Of the workers.
+    pub remotes: Vec<Remote>,
     /// The fates of the next dials; then they are as the weather is.
     pub fates: Vec<Fate>,
     /// When servers end idle connections; `None`: as the weather is.
@@ -43,7 +44,14 @@ pub struct Place {
 
 impl Place {
     pub fn new(seed: u64, random: Random) -> Place {
-        Place { book: Book::new(seed), actors: Vec::new(), remote: None, fates: Vec::new(), idle_close: None, random }
+        Place {
+            book: Book::new(seed),
+            actors: Vec::new(),
+            remotes: Vec::new(),
+            fates: Vec::new(),
+            idle_close: None,
+            random,
+        }
     }
 
     pub fn add(&mut self, net: &mut Net, at: Micros, actor: Actor) -> ActorId {
@@ -136,9 +144,7 @@ impl Place {
             Command::Stop => self.book.stopped = self.book.stopped.or(Some(net.now)),
             _ => self.book.drained = self.book.drained.or(Some(net.now)),
         }
-        if let Some(remote) = &self.remote {
-            remote.tell(command);
-        }
+        self.remotes.iter().for_each(|remote| remote.tell(command));
     }
 }
 
