@@ -39,6 +39,8 @@ pub struct Judge {
     pub buffer: usize,
     /// Where servers may have so many connections only.
     seats: Option<Arc<Seats>>,
+    /// Since when requests wait although each server has a seat that could be had.
+    room_since: Option<Micros>,
     last_look: Micros,
     /// When somebody waited for a place last.
     waited: Micros,
@@ -52,7 +54,19 @@ impl Judge {
     pub fn new(settings: Settings, servers: usize, net: &pilb::net::Settings, seats: Option<Arc<Seats>>) -> Judge {
         let (linger, drain, places, short) = (net.linger, net.drain, net.max_sessions, net.buffers < usize::MAX);
         let buffer = net.buffer;
-        Judge { settings, servers, linger, drain, places, short, buffer, seats, last_look: 0, waited: 0 }
+        Judge {
+            settings,
+            servers,
+            linger,
+            drain,
+            places,
+            short,
+            buffer,
+            seats,
+            room_since: None,
+            last_look: 0,
+            waited: 0,
+        }
     }
 
     /// By so much a deadline may be missed.
@@ -88,6 +102,21 @@ impl Judge {
         let idle = census.sessions + census.waiting == 0;
         let holds = census.lent_buffers + census.lent_pipes + (census.upstreams - census.idle);
         check(!idle || holds == 0, NO_LEAK, || format!("nobody is there, and {census:?}"))
+    }
+
+    /// Requests wait for a server: do they have to? (With health in play a server that has room may not be one for them.)
+    pub fn wait(&mut self, net: &Net, waiting: usize) -> Result<(), Broken> {
+        let policy = &self.settings.servers;
+        let Some(seats) = self.seats.as_ref().filter(|_| policy.health.failures == 0 && policy.probes.kind().is_none())
+        else {
+            return Ok(());
+        };
+        let room = waiting > 0 && (0..self.servers as u16).all(|server| !seats.is_busy(server));
+        self.room_since = room.then(|| self.room_since.unwrap_or(net.now));
+        let since = self.room_since.unwrap_or(net.now);
+        check(net.now - since <= SECOND / 2 + self.slack(net), IN_TIME, || {
+            format!("{waiting} wait while all servers have room since {} s", since as f64 / 1e6)
+        })
     }
 
     pub fn record(&self, net: &Net, book: &mut Book, record: &AccessRecord) -> Result<(), Broken> {

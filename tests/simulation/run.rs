@@ -260,6 +260,7 @@ impl Run {
         if !owed {
             return Err(("nothing leaks", format!("{in_flight} in flight, {waiting} waiting, with {census:?}")));
         }
+        self.judge.wait(net, waiting)?;
         self.judge.look(net, &world.book, &census)?;
         if self.turns > self.most_turns {
             return Err(("everything ends", format!("not after {} turns", self.turns)));
