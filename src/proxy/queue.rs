@@ -188,6 +188,17 @@ impl Queue {
     }
 }
 
+/// A worker that ends takes no seat with it: others may wait for those of its idle connections.
+impl Drop for Queue {
+    fn drop(&mut self) {
+        for server in 0..self.idle.len() as ServerId {
+            while self.take_idle(server) {
+                self.done(server, false);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +299,19 @@ mod tests {
         let none = [News::IdleGone { server: 0 }, News::IdleGone { server: 1 }, News::IdleGone { server: 1 }];
         attend(a, false, &none);
         assert!(!a.is_full(1) && b.is_full(0), "news of one that is in use already");
+    }
+
+    #[test]
+    fn a_worker_that_ends_leaves_its_seats_to_the_others() {
+        let (mut queues, calls) = queues(2);
+        let mut ends = queues.remove(0);
+        let stays = &mut queues[0];
+        assert!(ends.take_seat(0));
+        ends.done(0, true);
+        stays.join(session(1));
+        drop(ends);
+        assert_eq!((calls[1].load(Ordering::SeqCst), attend(stays, true, &[]).0), (1, vec![1]));
+        assert!(stays.take_seat(0));
     }
 
     #[test]

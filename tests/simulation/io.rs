@@ -251,12 +251,12 @@ impl<W: World> Io for SimIo<W> {
     }
 
     fn watch(&mut self, stream: &mut SimStream<W>, token: Token, interest: Interest) -> io::Result<()> {
-        self.sim.borrow_mut().net.watch(stream.conn, token, interest);
+        self.sim.borrow_mut().net.watch(stream.conn, self.worker, token, interest);
         Ok(())
     }
 
     fn rewatch(&mut self, stream: &mut SimStream<W>, token: Token, interest: Interest) -> io::Result<()> {
-        self.sim.borrow_mut().net.watch(stream.conn, token, interest);
+        self.sim.borrow_mut().net.watch(stream.conn, self.worker, token, interest);
         Ok(())
     }
 

@@ -63,8 +63,10 @@ impl Net {
         self.conns[id].error.take()
     }
 
-    pub fn watch(&mut self, id: ConnId, token: Token, interest: Interest) {
+    pub fn watch(&mut self, id: ConnId, worker: usize, token: Token, interest: Interest) {
         let conn = &mut self.conns[id];
+        // It may have been accepted by another one.
+        conn.worker = worker;
         (conn.token, conn.interest) = (Some(token), interest);
         // Adding and changing look at what is there already.
         if !conn.woken && conn.state != State::Dialing {

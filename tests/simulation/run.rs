@@ -11,7 +11,7 @@ use pilb::base::Address;
 use pilb::base::buffer::HEADROOM;
 use pilb::base::time::SECOND;
 use pilb::engine::{AccessLog, AccessRecord, CloseReason};
-use pilb::net::{Census, Command, Remote, Settings as NetSettings, Worker};
+use pilb::net::{Census, Command, Remote, Settings as NetSettings, Share, Worker};
 use pilb::proxy::board::Board;
 use pilb::proxy::choice::Method;
 use pilb::proxy::probe::Check;
@@ -121,15 +121,17 @@ fn build(sim: &Rc<RefCell<Town>>, setup: &Setup) -> (Vec<Sut>, Receiver<AccessRe
     let seats = wakers.iter().map(|waker| Box::new(wake(waker)) as Waker).collect();
     let board = Arc::new(Board::new(setup.servers).limited(&setup.proxy.servers, seats));
     let (sender, receiver) = channel();
-    let worker = |(number, waker): (usize, &Arc<AtomicBool>)| {
+    let remotes: Vec<Remote> = wakers.iter().map(|waker| Remote::new(wake(waker))).collect();
+    let mut shares = Share::among(&remotes).into_iter();
+    let worker = |(number, remote): (usize, &Remote)| {
         let place = At { number, probes: number == 0, seed: 1 + number as u64 };
         let app = Proxy::one_of(setup.proxy.clone(), servers.clone(), board.clone(), place);
-        let remote = Remote::new(wake(waker));
-        sim.borrow_mut().world.remotes.push(remote.clone());
         let (io, log) = (SimIo { sim: sim.clone(), worker: number }, Box::new(Sink(sender.clone())));
-        Worker::new(app, io, addresses.clone(), log, remote, setup.net.clone())
+        let worker = Worker::new(app, io, addresses.clone(), log, remote.clone(), setup.net.clone());
+        worker.sharing(shares.next().filter(|_| setup.workers > 1))
     };
-    let workers = wakers.iter().enumerate().map(worker).collect();
+    let workers = remotes.iter().enumerate().map(worker).collect();
+    sim.borrow_mut().world.remotes = remotes;
     (workers, receiver, board)
 }
 
