@@ -323,12 +323,13 @@ mod tests {
     /// an answer.
     #[test]
     fn who_idles_with_another_worker_makes_room() {
+        type Two = [(Worker<Answering, Sys>, Arc<mio::Waker>); 2];
         let remotes: Vec<Remote> = (0..2).map(|_| Remote::new(|| {})).collect();
         let mut shares = Share::among(&remotes).into_iter();
         let (one, address, wake_one) = worker(Answering, 1, remotes[0].clone());
         let (other, other_address, wake_other) = worker(Answering, 1, remotes[1].clone());
         let mut workers = [(one.sharing(shares.next()), wake_one), (other.sharing(shares.next()), wake_other)];
-        let mut turns = |done: &dyn Fn(&[(Worker<Answering, Sys>, Arc<mio::Waker>); 2]) -> bool| {
+        let mut turns = |done: &dyn Fn(&Two) -> bool| {
             // Nobody has to sleep: each looks again as if woken.
             while !done(&workers) {
                 for (worker, waker) in &mut workers {

@@ -3,9 +3,11 @@
 //! The worker's end of a connection is used through [`super::io::SimIo`], the peer's end through the `peer_` functions. What the worker
 //! sends is shown to the world when it is sent and is only a count from there on.
 
+mod epoll;
 mod ours;
 mod peer;
 
+use self::epoll::WorkerEnd;
 use super::bytes::Bytes;
 use super::random::Random;
 use super::weather::Weather;
@@ -14,8 +16,6 @@ use pilb::net::io::{Event, Interest, Token};
 use rustix::io::Errno;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub type ConnId = usize;
 pub type ActorId = usize;
@@ -164,21 +164,6 @@ impl Conn {
 
     fn hangup(&self) -> bool {
         self.state == State::Dead || (self.state == State::Open && self.in_fin == Fin::Arrived)
-    }
-}
-
-/// What the kernel has for one worker, apart from its connections. They all share one listener.
-pub struct WorkerEnd {
-    pub listens: bool,
-    pub gone: bool,
-    listener_woken: bool,
-    pub waker: Arc<AtomicBool>,
-    stale: Vec<Event>,
-}
-
-impl WorkerEnd {
-    fn new() -> WorkerEnd {
-        WorkerEnd { listens: true, gone: false, listener_woken: false, waker: Arc::default(), stale: Vec::new() }
     }
 }
 
@@ -490,71 +475,6 @@ impl Net {
         self.wake_for_space(id);
         if self.conns[id].state != State::Dialing {
             self.wake(id, true);
-        }
-    }
-
-    /// What epoll tells a worker of now.
-    pub fn collect(&mut self, worker: usize, events: &mut Vec<Event>) {
-        let end = &mut self.ends[worker];
-        if std::mem::take(&mut end.listener_woken) {
-            events.push(event(Token::Listener(0), true, false, false));
-        }
-        if end.waker.swap(false, Ordering::SeqCst) {
-            events.push(event(Token::Waker, true, false, false));
-        }
-        let late = self.weather.late_event;
-        let most = if self.weather.small_batches { 1 + self.random.below(4) as usize } else { usize::MAX };
-        for id in std::mem::take(&mut self.ready) {
-            if self.conns[id].worker != worker {
-                // What was closed is nobody's any more.
-                self.ready.extend(self.conns[id].held.then_some(id));
-                continue;
-            }
-            let waits = self.random.chance(late) || events.len() >= most;
-            let conn = &mut self.conns[id];
-            let Some(token) = conn.token.filter(|_| conn.held && conn.woken) else { continue };
-            if waits {
-                self.ready.push(id);
-                continue;
-            }
-            conn.woken = false;
-            let (readable, hangup) = (conn.readable(), conn.hangup());
-            let writable = conn.writable() && (conn.interest == Interest::Both || conn.state == State::Dead);
-            if readable || writable || hangup {
-                events.push(event(token, readable, writable, hangup));
-            }
-        }
-        events.append(&mut self.ends[worker].stale);
-        if self.weather.shuffle {
-            for at in (1..events.len()).rev() {
-                events.swap(at, self.random.below(at as u64 + 1) as usize);
-            }
-        }
-    }
-
-    pub fn has_late_events(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// Has somebody a word for a worker that waits?
-    pub fn is_anybody_woken(&self) -> bool {
-        let woken = |end: &WorkerEnd| end.listener_woken || !end.stale.is_empty() || end.waker.load(Ordering::SeqCst);
-        self.ends.iter().any(|end| !end.gone && woken(end))
-    }
-
-    /// A worker is about to wait: what does it leave lying about?
-    pub fn look_for_neglect(&mut self, worker: usize) {
-        let now = self.now;
-        for id in &self.held {
-            let conn = &mut self.conns[*id];
-            if conn.worker != worker {
-                continue;
-            }
-            if conn.token.is_some() && conn.is_spoken_for() {
-                conn.unread_since.get_or_insert(now);
-            } else {
-                conn.unread_since = None;
-            }
         }
     }
 }
