@@ -137,7 +137,9 @@ impl<W: World> Sim<W> {
     fn wait(&mut self, worker: usize, events: &mut Vec<Event>, at_most: Option<Micros>) {
         // What it wants to wait is reckoned from when it looked at the clock; others have had their turns since.
         let until = at_most.map_or(FOR_EVER, |time| (self.looked[worker] + time).max(1));
-        let time = 1 + self.net.random.below(self.net.weather.slow_loop + 1);
+        // Each has a processor of its own.
+        let slow = self.net.weather.slow_loop / self.rests.len() as u64;
+        let time = 1 + self.net.random.below(slow + 1);
         self.net.pass(time);
         self.run_due();
         self.disturb(worker, events);

@@ -179,7 +179,7 @@ pub fn world(
         receiver,
         judge,
         turns: 0,
-        most_turns: setup.turns * (1 + setup.workers as u64),
+        most_turns: setup.turns * 8 * setup.workers as u64,
         ends: Vec::new(),
     };
     let result = run.play();
