@@ -89,17 +89,17 @@ impl<A: App, I: Io> Worker<A, I> {
         }
         let made = self.make_room();
         if !made {
-            self.share.iter().for_each(Share::ask_for_room);
+            self.share.iter().for_each(|share| share.ask_for_room(share.own()));
         }
         made
     }
 
-    /// Makes room for a client of a worker that can make none.
+    /// Makes room for a client of a worker that can make none, or passes the question on. Once all events are known: who has something to
+    /// say does not idle.
     pub(super) fn oblige(&mut self) {
-        let Some(asker) = self.share.as_ref().and_then(|share| share.asked().cloned()) else { return };
-        if self.make_room() {
-            asker.wake();
-        }
+        let Some(asker) = self.share.as_ref().and_then(Share::asker) else { return };
+        let made = self.make_room();
+        self.share.iter().for_each(|share| if made { share.wake(asker) } else { share.ask_for_room(asker) });
     }
 
     fn tell_of_shortage(&mut self) {
@@ -319,34 +319,43 @@ mod tests {
         assert_eq!(worker.served, 1);
     }
 
-    /// Two workers with a place each: the first one's is taken by a client that has said nothing, the second one's by one that idles after
-    /// an answer.
+    /// Four workers with a place each: two clients have said nothing, two idle after an answer.
     #[test]
-    fn who_idles_with_another_worker_makes_room() {
-        type Two = [(Worker<Answering, Sys>, Arc<mio::Waker>); 2];
-        let remotes: Vec<Remote> = (0..2).map(|_| Remote::new(|| {})).collect();
+    fn who_idles_with_another_worker_makes_room_and_only_one() {
+        type Four = [(Worker<Answering, Sys>, SocketAddr, Arc<mio::Waker>); 4];
+        let remotes = [(); 4].map(|()| Remote::new(|| {}));
         let mut shares = Share::among(&remotes).into_iter();
-        let (one, address, wake_one) = worker(Answering, 1, remotes[0].clone());
-        let (other, other_address, wake_other) = worker(Answering, 1, remotes[1].clone());
-        let mut workers = [(one.sharing(shares.next()), wake_one), (other.sharing(shares.next()), wake_other)];
-        let mut turns = |done: &dyn Fn(&Two) -> bool| {
+        let mut workers: Four = remotes.map(|remote| {
+            let (worker, address, waker) = worker(Answering, 1, remote);
+            (worker.sharing(shares.next()), address, waker)
+        });
+        let addresses = [0, 1, 2, 3].map(|at| workers[at].1);
+        let mut turns = |done: &dyn Fn(&Four) -> bool| {
             // Nobody has to sleep: each looks again as if woken.
             while !done(&workers) {
-                for (worker, waker) in &mut workers {
+                for (worker, _, waker) in &mut workers {
                     waker.wake().unwrap();
                     worker.step().unwrap();
                 }
             }
         };
-        let _silent = TcpStream::connect(address).unwrap();
-        turns(&|workers| workers[0].0.served == 1);
-        let mut idle = TcpStream::connect(other_address).unwrap();
-        idle.write_all(b"x").unwrap();
-        turns(&|workers| workers[1].0.sessions.iter().any(|(_, slot)| slot.reply.flow.given() == 1));
-        let _newcomer = TcpStream::connect(address).unwrap();
-        turns(&|workers| workers[1].0.served == 2);
+        let answered =
+            |workers: &Four, at: usize| workers[at].0.sessions.iter().any(|(_, slot)| slot.reply.flow.given() == 1);
+        let mut clients = [0, 1, 2, 3].map(|at| {
+            let mut client = TcpStream::connect(addresses[at]).unwrap();
+            turns(&|workers| workers[at].0.served == 1);
+            if at >= 2 {
+                client.write_all(b"x").unwrap();
+                turns(&|workers| answered(workers, at));
+            }
+            client
+        });
+        let _newcomer = TcpStream::connect(addresses[0]).unwrap();
+        turns(&|workers| workers[2].0.served == 2);
         let mut said = Vec::new();
-        idle.read_to_end(&mut said).unwrap();
+        clients[2].read_to_end(&mut said).unwrap();
         assert_eq!(said, b"x");
+        clients[3].write_all(b"y").unwrap();
+        turns(&|workers| workers[3].0.sessions.iter().any(|(_, slot)| slot.reply.flow.given() == 2));
     }
 }

@@ -88,18 +88,30 @@ impl<S> Share<S> {
         choose(self.counts(), most).is_some()
     }
 
-    /// There is no place for a client, and nobody here who could make room: perhaps others have somebody.
-    pub(super) fn ask_for_room(&self) {
-        for (_, seat) in self.seats.iter().enumerate().filter(|(number, _)| *number != self.own) {
-            seat.asked.store(self.own + 1, Ordering::Release);
-            seat.remote.wake();
+    /// A worker has a client for whom there is no place, and nobody here can make room: perhaps the next one can. So each is asked in its
+    /// turn, and no more clients have to go than come.
+    pub(super) fn ask_for_room(&self, asker: usize) {
+        let next = (self.own + 1) % self.seats.len();
+        if next != asker {
+            self.seats[next].asked.store(asker + 1, Ordering::Release);
+            self.seats[next].remote.wake();
         }
     }
 
     /// The worker that has asked for room, if one has. It wants to hear when there is some.
-    pub(super) fn asked(&self) -> Option<&Remote> {
-        let number = self.seats[self.own].asked.swap(0, Ordering::Acquire).checked_sub(1)?;
-        self.seats.get(number).map(|seat| &seat.remote)
+    pub(super) fn asker(&self) -> Option<usize> {
+        let asked = &self.seats[self.own].asked;
+        if asked.load(Ordering::Relaxed) == 0 { None } else { asked.swap(0, Ordering::Acquire).checked_sub(1) }
+    }
+
+    pub(super) fn wake(&self, worker: usize) {
+        if let Some(seat) = self.seats.get(worker) {
+            seat.remote.wake();
+        }
+    }
+
+    pub(super) fn own(&self) -> usize {
+        self.own
     }
 
     /// Gives a place back: nobody came, or the client is gone.

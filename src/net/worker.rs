@@ -227,6 +227,7 @@ impl<A: App, I: Io> Worker<A, I> {
             self.mark(event);
         }
         self.events = events;
+        self.oblige();
         self.accept();
         self.run_queue();
         self.run_timers();
@@ -283,7 +284,6 @@ impl<A: App, I: Io> Worker<A, I> {
             }
             Token::Waker => {
                 self.take_in();
-                self.oblige();
                 self.chores.woken = true;
                 self.attend();
                 self.obey(self.remote.heard());

@@ -183,10 +183,16 @@ impl Health {
         Some(Change::Ejected { until, row })
     }
 
-    /// Another worker has ejected it. True if that changes something here.
+    /// Another worker has ejected it. True if that changes something here. An ejection that is known may have ended early and been followed
+    /// by another one, unseen.
     pub fn follow_ejection(&mut self, ejection: Ejection, now: Micros, rules: &Rules) -> bool {
         self.lapse(now);
-        if self.state != State::Up || ejection.until <= now {
+        let known = match self.state {
+            State::Up => now,
+            State::Ejected { until } => until,
+            State::Down => return false,
+        };
+        if ejection.until <= known {
             return false;
         }
         self.leave(ejection, now, rules);
@@ -256,8 +262,9 @@ impl Health {
 
     /// Ends an ejection for want of any other server: better one that may fail than none. It is on trial then.
     pub fn pardon(&mut self, now: Micros) -> Option<Change> {
+        let follows = self.follows;
         match self.state {
-            State::Ejected { until } => Some(self.come_back(until.min(now), true)),
+            State::Ejected { until } => Some(self.come_back(until.min(now), true)).filter(|_| !follows),
             State::Up | State::Down => None,
         }
     }

@@ -164,7 +164,9 @@ impl Queue {
             self.look();
         }
         if self.next().is_some_and(|worker| worker != self.worker) {
-            let idle = self.idle.iter().zip(0..).filter(|(idle, _)| **idle > 0);
+            // A server that has a seat free needs none of this worker's.
+            let full = |server| self.seats.as_ref().is_some_and(|seats| seats.is_full(server));
+            let idle = self.idle.iter().zip(0..).filter(|(idle, server)| **idle > 0 && full(*server));
             chores.release.extend(idle.map(|(_, server)| server));
         }
         if std::mem::take(&mut self.offered) {
@@ -299,6 +301,17 @@ mod tests {
         let none = [News::IdleGone { server: 0 }, News::IdleGone { server: 1 }, News::IdleGone { server: 1 }];
         attend(a, false, &none);
         assert!(!a.is_full(1) && b.is_full(0), "news of one that is in use already");
+    }
+
+    #[test]
+    fn only_seats_of_full_servers_are_of_use_to_who_waits() {
+        let seats = Arc::new(Seats::new(2, 2, 3, vec![Box::new(|| {}), Box::new(|| {})]));
+        let [mut a, mut b] = [0, 1].map(|worker| Queue::new(Some(seats.clone()), 2, worker));
+        assert!(a.take_seat(0) && a.take_seat(0) && a.take_seat(1));
+        [0, 0, 1].into_iter().for_each(|server| a.done(server, true));
+        assert!(b.is_full(0) && !b.is_busy(0) && !b.is_full(1));
+        b.join(session(1));
+        assert_eq!(attend(&mut a, true, &[]).1, [0], "closing the one to server 1 helps nobody");
     }
 
     #[test]

@@ -334,8 +334,11 @@ impl Servers {
         let mut first = any(false);
         if !first && !any(true) {
             // Better one that may fail than none.
-            for at in (0..count).filter(|at| !drained[*at]) {
-                first |= self.health[at].pardon(now).is_some() && !self.list[at].backup;
+            for at in (0..count).filter(|at| !self.drained[*at]) {
+                first |= matches!(self.health[at].state(now), State::Ejected { .. }) && !self.list[at].backup;
+                if let Some(change) = self.health[at].pardon(now) {
+                    self.announce(at as ServerId, change, now);
+                }
             }
         }
         for (at, load) in self.loads.iter_mut().enumerate() {
@@ -358,12 +361,15 @@ impl Servers {
         let kind = self.policy.probes.kind();
         for at in 0..self.list.len() {
             let server = at as ServerId;
-            self.lapse(at, now);
             self.drained[at] = self.board.is_drained(server);
             let notice = self.board.read(server);
-            if let Some(kind) = kind.filter(|_| notice != self.notices[at]) {
-                self.notices[at] = notice;
-                self.health[at].follow(notice.down, notice.well, kind, now);
+            match kind.filter(|_| notice != self.notices[at]) {
+                // The worker that probes tells of it.
+                Some(kind) => {
+                    self.notices[at] = notice;
+                    self.health[at].follow(notice.down, notice.well, kind, now);
+                }
+                None => self.lapse(at, now),
             }
             // After the probes: if one has ended just this ejection, the next one ends it here.
             let ejection = self.board.ejection(server);

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What the kernel has for one worker, apart from its connections. They all share one listener.
 pub struct WorkerEnd {
     pub listens: bool,
-    pub gone: bool,
     pub(super) listener_woken: bool,
     pub waker: Arc<AtomicBool>,
     pub(super) stale: Vec<Event>,
@@ -16,7 +15,7 @@ pub struct WorkerEnd {
 
 impl WorkerEnd {
     pub(super) fn new() -> WorkerEnd {
-        WorkerEnd { listens: true, gone: false, listener_woken: false, waker: Arc::default(), stale: Vec::new() }
+        WorkerEnd { listens: true, listener_woken: false, waker: Arc::default(), stale: Vec::new() }
     }
 }
 
@@ -60,14 +59,11 @@ impl Net {
         }
     }
 
-    pub fn has_late_events(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// Has somebody a word for a worker that waits?
-    pub fn is_anybody_woken(&self) -> bool {
-        let woken = |end: &WorkerEnd| end.listener_woken || !end.stale.is_empty() || end.waker.load(Ordering::SeqCst);
-        self.ends.iter().any(|end| !end.gone && woken(end))
+    /// Is there anything that would end this worker's wait?
+    pub fn has_events(&self, worker: usize) -> bool {
+        let end = &self.ends[worker];
+        let woken = end.listener_woken || !end.stale.is_empty() || end.waker.load(Ordering::SeqCst);
+        woken || self.ready.iter().any(|id| self.conns[*id].held && self.conns[*id].worker == worker)
     }
 
     /// A worker is about to wait: what does it leave lying about?

@@ -28,7 +28,7 @@ pub struct Sim<W> {
     pub world: W,
     /// All workers wait, and nothing will ever happen.
     pub asleep: bool,
-    /// By worker: until when it waits; 0 if it does not.
+    /// By worker: until when it waits.
     rests: Vec<Micros>,
     /// By worker: when it looked at the clock last.
     looked: Vec<Micros>,
@@ -153,20 +153,24 @@ impl<W: World> Sim<W> {
         }
     }
 
+    /// Would this worker's wait end now? If not, it gets no turn: what nobody tells it, it does not see.
+    pub fn is_awake(&self, worker: usize) -> bool {
+        let rest = self.rests[worker];
+        rest != GONE && (rest <= self.net.now || self.net.has_events(worker))
+    }
+
     /// This worker has ended.
     pub fn ended(&mut self, worker: usize) {
-        self.net.ends[worker].gone = true;
         self.rests[worker] = GONE;
     }
 
     /// After each step of a worker: if now all of them wait, the world goes on to the next moment at which anything happens.
     pub fn go_on(&mut self) {
-        if self.rests.contains(&0) || self.net.is_anybody_woken() {
+        if (0..self.rests.len()).any(|worker| self.is_awake(worker)) {
             return;
         }
         let until = self.rests.iter().copied().min().unwrap_or(GONE);
-        let next = if self.net.has_late_events() { Some(self.net.now + 10) } else { self.net.next_moment() };
-        let moment = next.unwrap_or(FOR_EVER).min(until);
+        let moment = self.net.next_moment().unwrap_or(FOR_EVER).min(until);
         if moment >= FOR_EVER {
             self.asleep = true;
             return;
@@ -179,7 +183,6 @@ impl<W: World> Sim<W> {
             self.net.pass(late);
             self.run_due();
         }
-        self.rests.iter_mut().filter(|rest| **rest != GONE).for_each(|rest| *rest = 0);
     }
 
     fn watch_for_spin(&mut self, nothing: bool) {

@@ -116,7 +116,8 @@ impl Judge {
         let room = waiting > 0 && (0..self.servers as u16).all(|server| !seats.is_busy(server));
         self.room_since = room.then(|| self.room_since.unwrap_or(net.now));
         let since = self.room_since.unwrap_or(net.now);
-        check(net.now - since <= SECOND / 2 + self.slack(net), IN_TIME, || {
+        // Less than the half second after which a worker looks at its idle connections of itself.
+        check(net.now - since <= SECOND / 4 + self.slack(net), IN_TIME, || {
             format!("{waiting} wait while all servers have room since {} s", since as f64 / 1e6)
         })
     }
@@ -319,6 +320,13 @@ impl Judge {
     }
 
     // ---- at the end
+
+    /// No worker is left, and no seat is taken.
+    pub fn all_given_back(&self) -> Result<(), Broken> {
+        let taken = |server| self.seats.as_ref().map_or(0, |seats| seats.taken(server));
+        let left: Vec<u32> = (0..self.servers as u16).map(taken).collect();
+        check(left.iter().all(|taken| *taken == 0), NO_LEAK, || format!("{left:?} seats taken at the end"))
+    }
 
     pub fn finish(&self, net: &Net, book: &Book) -> Result<(), Broken> {
         check(net.held.is_empty() && net.pipes == 0, NO_LEAK, || {

@@ -207,11 +207,13 @@ impl Run {
             next %= self.workers.len();
             let (number, worker) = &mut self.workers[next];
             let number = *number;
-            let goes_on = worker.step().map_err(|error| ("the loop goes on", error.to_string()))?;
-            self.after()?;
-            if goes_on {
+            if !self.sim.borrow().is_awake(number) {
+                next += 1;
+            } else if worker.step().map_err(|error| ("the loop goes on", error.to_string()))? {
+                self.after()?;
                 next += 1;
             } else {
+                self.after()?;
                 drop(self.workers.remove(next));
                 self.sim.borrow_mut().ended(number);
             }
@@ -225,6 +227,7 @@ impl Run {
                 self.sim.borrow().world.remotes.iter().for_each(|remote| remote.tell(Command::Drain));
             }
         }
+        self.judge.all_given_back()?;
         let mut sim = self.sim.borrow_mut();
         sim.settle();
         self.judge.finish(&sim.net, &sim.world.book)

@@ -385,3 +385,14 @@ fn who_follows_an_ejection_leaves_its_words_to_the_one_who_ejected() {
     assert_eq!(fail(&mut other, 1, 12 * S), ejected(32 * S), "on trial, and for the second time");
     assert_eq!(other.lapse(32 * S), Some(Change::Up));
 }
+
+#[test]
+fn who_has_not_heard_that_an_ejection_ended_early_follows_the_next_one_all_the_same() {
+    let (mut one, mut other) = (Health::default(), Health::default());
+    fail(&mut one, 5, S);
+    other.follow_ejection(Ejection { until: 11 * S, only_connects: false }, 2 * S, &RULES);
+    one.pardon(3 * S);
+    assert_eq!(fail(&mut one, 1, 4 * S), ejected(24 * S));
+    assert!(other.follow_ejection(Ejection { until: 24 * S, only_connects: false }, 5 * S, &RULES));
+    assert_eq!(other.state(12 * S), one.state(12 * S));
+}

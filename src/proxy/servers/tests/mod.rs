@@ -219,6 +219,28 @@ fn workers_that_meet_failures_at_the_same_time_eject_no_more_than_one_would() {
 }
 
 #[test]
+fn workers_agree_after_a_pardon_that_one_has_slept_through() {
+    let list = [server("a", 1, false), server("b", 1, false)];
+    let board = Arc::new(Board::new(2));
+    let mut one = Worker::among(&list, policy(Check::Off), board.clone(), false);
+    let mut other = Worker::among(&list, policy(Check::Off), board.clone(), false);
+    one.at(1);
+    other.at(1);
+    one.fail(0, 5);
+    assert_eq!((one.picks(2), other.picks(2)), (vec![1, 1], vec![1, 1]));
+    one.at(2);
+    board.drain(1, true);
+    assert_eq!(one.picks(2), [0, 0], "pardoned");
+    board.drain(1, false);
+    one.at(3);
+    one.picks(1);
+    one.fail(0, 1);
+    assert_eq!(one.picks(2), [1, 1], "ejected again, until 23");
+    other.at(12);
+    assert_eq!(other.picks(4), [1; 4]);
+}
+
+#[test]
 fn the_worker_that_probes_looks_soon_at_what_another_has_ejected() {
     let list = [server("a", 1, false), server("b", 1, false)];
     let board = Arc::new(Board::new(2));
