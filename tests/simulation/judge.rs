@@ -205,7 +205,8 @@ impl Judge {
         let told = |why: &str| format!("{} was not tried again ({why}): {}", exchange.line(), show(record));
         let refused = matches!(record.end, CloseReason::UpstreamRefused | CloseReason::UpstreamConnectTimeout);
         // What does not fit a buffer, or has others waiting behind it, may have had to make room while it was held for another try.
-        let fits = record.bytes_up <= self.buffer as u64 && !book.stories[&exchange.client].pipelines;
+        let size = record.bytes_up.max(exchange.plan.shape.content());
+        let fits = size <= self.buffer as u64 && !book.stories[&exchange.client].pipelines;
         check(!(once && refused && self.servers > 1 && self.settings.retries > 0), NO_EXCUSE, || told("refused"))?;
         let failed = book.refusals.iter().chain(&book.hangs).filter(|at| Some(**at) >= exchange.begun).count();
         // A connection that had served before got some of it, and then there was another dial.

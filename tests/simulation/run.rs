@@ -219,7 +219,7 @@ impl Run {
             }
             self.sim.borrow_mut().go_on();
             let census = self.census();
-            if !self.workers.is_empty() && self.is_asleep(&census, told) {
+            if !self.workers.is_empty() && self.is_asleep(told) {
                 if told || census.sessions + census.upstreams > 0 {
                     return Err(("everything ends by its own events", format!("it waits for ever, with {census:?}")));
                 }
@@ -233,13 +233,12 @@ impl Run {
         self.judge.finish(&sim.net, &sim.world.book)
     }
 
-    fn is_asleep(&self, census: &Census, told: bool) -> bool {
+    fn is_asleep(&self, told: bool) -> bool {
         let mut sim = self.sim.borrow_mut();
         // One that probes its servers never sleeps.
         let probes = self.judge.settings.servers.probes.kind().is_some();
-        let alone = census.sessions + census.waiting + census.upstreams == 0
-            && sim.net.backlog.is_empty()
-            && sim.world.all_came();
+        // Who is handed over is in no worker's count.
+        let alone = sim.net.held.is_empty() && sim.net.backlog.is_empty() && sim.world.all_came();
         std::mem::take(&mut sim.asleep) || (alone && probes && !told)
     }
 
