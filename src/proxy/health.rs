@@ -210,12 +210,13 @@ impl Health {
         self.only_connects = ejection.only_connects;
     }
 
-    /// An exchange that wished for its connection at `began` got its whole answer.
-    pub fn succeeded(&mut self, began: Micros, now: Micros) {
-        self.lapse(now);
+    /// An exchange that wished for its connection at `began` got its whole answer. Returns what [`Health::lapse`] does.
+    pub fn succeeded(&mut self, began: Micros, now: Micros) -> Option<Change> {
+        let lapsed = self.lapse(now);
         if self.counts(began) {
             (self.row, self.trial) = (0, false);
         }
+        lapsed
     }
 
     /// A probe succeeded (`well`) or not. The very first is decisive if it fails, as a server that is not there when the proxy starts

@@ -241,9 +241,8 @@ impl Servers {
     /// An exchange that wished for its connection at `began` got its whole answer, whose first byte came `within` so long.
     pub fn succeeded(&mut self, server: ServerId, began: Micros, within: Micros, now: Micros) {
         let index = usize::from(server);
-        self.lapse(index, now);
-        if let Some(health) = self.health.get_mut(index) {
-            health.succeeded(began, now);
+        if let Some(change) = self.health.get_mut(index).and_then(|health| health.succeeded(began, now)) {
+            self.announce(server, change, now);
         }
         if self.policy.method == Method::TwoChoices
             && let Some(load) = self.loads.get_mut(index)

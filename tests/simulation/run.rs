@@ -207,15 +207,15 @@ impl Run {
             next %= self.workers.len();
             let (number, worker) = &mut self.workers[next];
             let number = *number;
-            if !self.sim.borrow().is_awake(number) {
-                next += 1;
-            } else if worker.step().map_err(|error| ("the loop goes on", error.to_string()))? {
+            next += 1;
+            if self.sim.borrow().is_awake(number) {
+                let goes_on = worker.step().map_err(|error| ("the loop goes on", error.to_string()))?;
                 self.after()?;
-                next += 1;
-            } else {
-                self.after()?;
-                drop(self.workers.remove(next));
-                self.sim.borrow_mut().ended(number);
+                if !goes_on {
+                    next -= 1;
+                    drop(self.workers.remove(next));
+                    self.sim.borrow_mut().ended(number);
+                }
             }
             self.sim.borrow_mut().go_on();
             let census = self.census();

@@ -31,6 +31,14 @@ impl Worker {
         Worker { servers: Servers::new(policy, list.to_vec(), board, place), chores: Chores::default() }
     }
 
+    /// Two workers with the same two servers, and what they share. The first one probes.
+    fn two(check: &Check) -> ([Worker; 2], Arc<Board>) {
+        let list = ["a", "b"].map(|name| server(name, 1, false));
+        let board = Arc::new(Board::new(2));
+        let worker = |probes| Worker::among(&list, policy(check.clone()), board.clone(), probes);
+        ([worker(true), worker(false)], board.clone())
+    }
+
     /// The worker's chores at that second; returns which servers are to be probed.
     fn at(&mut self, second: u64) -> Vec<ServerId> {
         self.chores.now.mono = second * SECOND;
@@ -163,10 +171,7 @@ fn an_ejected_server_is_taken_back_when_the_others_are_down() {
 
 #[test]
 fn what_one_worker_finds_all_workers_know_with_their_next_request() {
-    let list = [server("a", 1, false), server("b", 1, false)];
-    let board = Arc::new(Board::new(2));
-    let mut prober = Worker::among(&list, policy(Check::Tcp), board.clone(), true);
-    let mut other = Worker::among(&list, policy(Check::Tcp), board, false);
+    let ([mut prober, mut other], _) = Worker::two(&Check::Tcp);
     assert_eq!((prober.at(0), other.at(0)), (vec![0, 1], vec![]), "one asks for all");
     prober.probed(0, refused());
     assert_eq!(other.picks(2), [1, 1]);
@@ -220,10 +225,7 @@ fn workers_that_meet_failures_at_the_same_time_eject_no_more_than_one_would() {
 
 #[test]
 fn workers_agree_after_a_pardon_that_one_has_slept_through() {
-    let list = [server("a", 1, false), server("b", 1, false)];
-    let board = Arc::new(Board::new(2));
-    let mut one = Worker::among(&list, policy(Check::Off), board.clone(), false);
-    let mut other = Worker::among(&list, policy(Check::Off), board.clone(), false);
+    let ([mut one, mut other], board) = Worker::two(&Check::Off);
     one.at(1);
     other.at(1);
     one.fail(0, 5);
@@ -242,10 +244,7 @@ fn workers_agree_after_a_pardon_that_one_has_slept_through() {
 
 #[test]
 fn the_worker_that_probes_looks_soon_at_what_another_has_ejected() {
-    let list = [server("a", 1, false), server("b", 1, false)];
-    let board = Arc::new(Board::new(2));
-    let mut prober = Worker::among(&list, policy(Check::Tcp), board.clone(), true);
-    let mut other = Worker::among(&list, policy(Check::Tcp), board, false);
+    let ([mut prober, mut other], _) = Worker::two(&Check::Tcp);
     prober.at(0);
     prober.probed(0, connected());
     prober.probed(1, connected());
